@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The maps: all are pinned and outlive mptm; user space fills them, the programs only read, but for the counters. */
+#ifndef MPTM_MAPS_H
+#define MPTM_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __type(key, __u32); /* ifindex */
+    __type(value, struct mptm_interface);
+} interfaces SEC(".maps");
+
+/* Where packets can be redirected to, by interface slot. */
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __type(key, __u32);
+    __type(value, __u32); /* ifindex */
+} devices SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, MPTM_MAX_ROUTES);
+    __type(key, struct mptm_route_key);
+    __type(value, struct mptm_route);
+} routes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, MPTM_MAX_ROUTES);
+    __type(key, struct mptm_prefix_key);
+    __type(value, struct mptm_route);
+} prefixes SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 4 * MPTM_MAX_TUNNELS);
+    __type(key, struct mptm_endpoint);
+    __type(value, __u32); /* tunnel id */
+} endpoints SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct mptm_udp_ports);
+} udp_ports SEC(".maps");
+
+/* By tunnel id: 0 no such tunnel, 1 or 2 which of its two entries in `tunnels` is in use. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __type(key, __u32);
+    __type(value, __u32);
+} active SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 2 * MPTM_MAX_TUNNELS);
+    __type(key, __u32);
+    __type(value, struct mptm_tunnel);
+} tunnels SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __type(key, __u32); /* tunnel id */
+    __type(value, struct mptm_tunnel_stats);
+} tunnel_stats SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, MPTM_PROGRAM_COUNT * MPTM_ACTIONS);
+    __type(key, __u32); /* program * MPTM_ACTIONS + action */
+    __type(value, struct mptm_counter);
+} actions SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, MPTM_DROP_COUNT);
+    __type(key, __u32); /* enum mptm_reason */
+    __type(value, struct mptm_counter);
+} drops SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+/* The rest is for user space alone. */
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 4 * MPTM_MAX_TUNNELS);
+    __type(key, struct mptm_name_key);
+    __type(value, struct mptm_name);
+} names SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, 64 * MPTM_MAX_INTERFACES);
+    __type(key, struct mptm_saved_key);
+    __type(value, struct mptm_saved);
+} saved SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct mptm_meta);
+} meta SEC(".maps");
+
+#endif
