@@ -77,6 +77,12 @@ enum mptm_role {
     MPTM_ROLE_PASS = 4,
 };
 
+/* Which settings user space may change. */
+#define MPTM_MANAGE_OFFLOADS (1 << 0)
+#define MPTM_MANAGE_MTU (1 << 1)
+#define MPTM_MANAGE_PROMISC (1 << 2)
+#define MPTM_MANAGE_SYSCTLS (1 << 3)
+
 /* `interfaces`: by ifindex. */
 struct mptm_interface {
     __u32 role; /* enum mptm_role */
@@ -84,7 +90,7 @@ struct mptm_interface {
     __u32 table; /* workload: its segment's route table */
     __u32 to;   /* redirect: the slot in `devices` that everything goes to */
     __u8 mac[6]; /* its own MAC address */
-    __u8 pad[2];
+    __u16 manage; /* MPTM_MANAGE_*: for user space */
 };
 
 /*
@@ -127,7 +133,8 @@ struct mptm_endpoint {
 
 #define MPTM_TUNNEL_IPV4 (1 << 0)       /* the header has an IPv4 header at l3_offset */
 #define MPTM_TUNNEL_UDP (1 << 1)        /* and a UDP header at l4_offset */
-#define MPTM_TUNNEL_KEEP_MACS (1 << 2)  /* the outer MAC addresses are the inner frame's */
+#define MPTM_TUNNEL_KEEP_DESTINATION (1 << 2) /* the outer destination MAC address is the inner frame's */
+#define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* and the source */
 #define MPTM_TUNNEL_INNER_MAC (1 << 3)  /* rewrite the inner destination MAC address with inner_mac */
 #define MPTM_TUNNEL_STACK (1 << 4)      /* redirect = false: hand the outer packet to the host's stack */
 #define MPTM_TUNNEL_DEBUG (1 << 5)      /* tell `events` about each packet */
@@ -239,5 +246,6 @@ _Static_assert(sizeof(struct mptm_tunnel) == 236, "tunnel");
 _Static_assert(sizeof(struct mptm_saved_key) == 56, "saved_key");
 _Static_assert(sizeof(struct mptm_saved) == 160, "saved");
 _Static_assert(sizeof(struct mptm_meta) == 80, "meta");
+_Static_assert(sizeof(struct mptm_event) == 160, "event");
 
 #endif

@@ -70,8 +70,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
         return DROP(MPTM_DROP_MALFORMED);
     if (tunnel->flags & MPTM_TUNNEL_INNER_MAC)
         __builtin_memcpy(data, tunnel->inner_mac, ETH_ALEN);
-    if (tunnel->flags & MPTM_TUNNEL_KEEP_MACS)
-        __builtin_memcpy(macs, data, sizeof(macs));
+    __builtin_memcpy(macs, data, sizeof(macs));
 
     int grow = (int)size - tunnel->pop;
 
@@ -84,11 +83,12 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     error = patch_header(data, end, tunnel, inner, length + grow);
     if (error)
         return error;
-    if (tunnel->flags & MPTM_TUNNEL_KEEP_MACS) {
-        if (data + sizeof(macs) > end)
-            return DROP(MPTM_DROP_NO_ROOM);
-        __builtin_memcpy(data, macs, sizeof(macs));
-    }
+    if (data + sizeof(macs) > end)
+        return DROP(MPTM_DROP_NO_ROOM);
+    if (tunnel->flags & MPTM_TUNNEL_KEEP_DESTINATION)
+        __builtin_memcpy(data, macs, ETH_ALEN);
+    if (tunnel->flags & MPTM_TUNNEL_KEEP_SOURCE)
+        __builtin_memcpy(data + ETH_ALEN, macs + ETH_ALEN, ETH_ALEN);
     return 0;
 }
 

@@ -4,3 +4,4 @@ pub mod config;
 pub mod kernel;
 pub mod mac;
 pub mod protocol;
+pub mod reason;

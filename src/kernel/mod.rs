@@ -2,7 +2,9 @@
 
 use std::io;
 
+pub mod abi;
 mod network;
+mod skeleton;
 
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
 
