@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
+use sha2::{Digest, Sha256};
 
 const SOURCE: &str = "bpf/mptm.bpf.c";
 
@@ -29,7 +30,8 @@ fn main() {
     }
 
     let mut builder = SkeletonBuilder::new();
-    builder.source(SOURCE).clang_args(args);
+    let object = out.join("mptm.bpf.o");
+    builder.source(SOURCE).obj(&object).clang_args(args);
     if let Some(clang) = env::var_os("CLANG") {
         builder.clang(clang);
     }
@@ -42,4 +44,9 @@ fn main() {
         }
         std::process::exit(1);
     }
+
+    // Which build of the programs this is: `apply` replaces attached programs of another.
+    let bytes = std::fs::read(&object).expect("the object that was just built");
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo:rustc-env=MPTM_BUILD={hash}");
 }

@@ -3,9 +3,12 @@
 use std::io;
 
 pub mod abi;
+mod data_plane;
+pub mod linux;
 mod network;
 mod skeleton;
 
+pub use data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
 
 /// What the kernel refused: the object and the operation, the cause, and a way out where there is one.

@@ -1,0 +1,237 @@
+//! The BPF half of the boundary: the pinned maps, programs and links.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use super::KernelError;
+use crate::config::model::Mode;
+
+/// The pinned maps, by their names in bpf/maps.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "bpf/maps.h says what each one holds")]
+pub enum Map {
+    Interfaces,
+    Devices,
+    Routes,
+    Prefixes,
+    Endpoints,
+    UdpPorts,
+    Active,
+    Tunnels,
+    TunnelStats,
+    Actions,
+    Drops,
+    Events,
+    Names,
+    Saved,
+    Meta,
+}
+
+impl Map {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Interfaces,
+        Self::Devices,
+        Self::Routes,
+        Self::Prefixes,
+        Self::Endpoints,
+        Self::UdpPorts,
+        Self::Active,
+        Self::Tunnels,
+        Self::TunnelStats,
+        Self::Actions,
+        Self::Drops,
+        Self::Events,
+        Self::Names,
+        Self::Saved,
+        Self::Meta,
+    ];
+
+    /// Its name in the object, and of its pin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Interfaces => "interfaces",
+            Self::Devices => "devices",
+            Self::Routes => "routes",
+            Self::Prefixes => "prefixes",
+            Self::Endpoints => "endpoints",
+            Self::UdpPorts => "udp_ports",
+            Self::Active => "active",
+            Self::Tunnels => "tunnels",
+            Self::TunnelStats => "tunnel_stats",
+            Self::Actions => "actions",
+            Self::Drops => "drops",
+            Self::Events => "events",
+            Self::Names => "names",
+            Self::Saved => "saved",
+            Self::Meta => "meta",
+        }
+    }
+}
+
+/// The programs, by their numbers in bpf/abi.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Program {
+    /// Workloads.
+    Encap = 0,
+    /// Underlays.
+    Decap = 1,
+    /// Patch cables.
+    Redirect = 2,
+    /// Nothing but a counter.
+    Pass = 3,
+}
+
+impl Program {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Encap, Self::Decap, Self::Redirect, Self::Pass];
+
+    /// Its name in the object, and of its pin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encap => "mptm_encap",
+            Self::Decap => "mptm_decap",
+            Self::Redirect => "mptm_redirect",
+            Self::Pass => "mptm_pass",
+        }
+    }
+}
+
+/// Which build of the programs: a SHA-256 of the object.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Build(pub [u8; 32]);
+
+impl fmt::Display for Build {
+    /// Its first twelve digits: enough to tell builds apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A pinned link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinnedLink {
+    /// Where it is attached; 0: the device is gone, and the link dead.
+    pub ifindex: u32,
+    /// The program's id.
+    pub program_id: u32,
+    /// Which of the pinned programs that is; None: another, from an earlier build.
+    pub program: Option<Program>,
+}
+
+/// Keys and values of a map.
+pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What mptm asks of the kernel's BPF side. Keys and values are the bytes of bpf/abi.h.
+pub trait DataPlane {
+    /// Where the pins are.
+    fn pin_dir(&self) -> &Path;
+
+    /// The build that this mptm carries.
+    fn build(&self) -> Build;
+
+    /// The row of `meta`, as it stands; None: there is no data plane.
+    ///
+    /// # Errors
+    /// The pins can't be read, or are not mptm's.
+    fn meta(&self) -> Result<Option<Vec<u8>>, KernelError>;
+
+    /// Makes the maps, loads and pins the programs, and writes `meta`: all of it or nothing.
+    ///
+    /// # Errors
+    /// Missing rights, kernel features or memory; a pin directory that can't be made.
+    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+
+    /// Loads this mptm's programs with the maps that are there, pins them in the place of the old and writes `meta`.
+    /// The old ones stay at hand until the next call, for `restore_programs`. Links are not touched.
+    ///
+    /// # Errors
+    /// As for `create`.
+    fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+
+    /// Undoes `replace_programs`, and writes `meta`.
+    ///
+    /// # Errors
+    /// There is nothing to restore; as for `create`.
+    fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+
+    /// Removes maps and programs. The links must be gone.
+    ///
+    /// # Errors
+    /// A pin can't be removed.
+    fn destroy(&mut self) -> Result<(), KernelError>;
+
+    /// Everything in a hash or a trie.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    fn entries(&self, map: Map) -> Result<Entries, KernelError>;
+
+    /// One value; in a trie, the longest match.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError>;
+
+    /// One value of a per-CPU array, for each CPU.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    fn get_per_cpu(&self, map: Map, key: &[u8]) -> Result<Vec<Vec<u8>>, KernelError>;
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// The map is full or can't be written.
+    fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError>;
+
+    /// Writes a value of a per-CPU array, the same for each CPU.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    fn put_per_cpu(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError>;
+
+    /// Removes a value; one that is not there is fine.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError>;
+
+    /// The pinned links, by their names.
+    ///
+    /// # Errors
+    /// A pin can't be read.
+    fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError>;
+
+    /// Attaches a pinned program to a device of the managed namespace, in this mode and no other, and pins the link.
+    ///
+    /// # Errors
+    /// The driver refuses the mode, or has a program already.
+    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError>;
+
+    /// Puts a pinned program in the place of the one that a link has; no packet goes by in between.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError>;
+
+    /// Detaches a link and removes its pin; a dead one, too.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn detach(&mut self, name: &str) -> Result<(), KernelError>;
+
+    /// The name of a loaded program, ours or not.
+    ///
+    /// # Errors
+    /// There is none of that id.
+    fn program_name(&self, id: u32) -> Result<String, KernelError>;
+}

@@ -1,0 +1,442 @@
+//! The real data plane: libbpf-rs over the pinned maps, programs and links.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Once};
+
+use libbpf_rs::query::LinkTypeInfo;
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{
+    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramHandle, libbpf_sys,
+};
+
+use super::bpf_calls::{self, TestRun};
+use super::pins::{Pins, RIGHTS};
+use crate::config::model::Mode;
+use crate::kernel::KernelError;
+use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
+use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
+
+/// How many elements one batch call asks for.
+const BATCH: u32 = 4096;
+
+/// The data plane below one pin directory.
+pub struct BpfDataPlane {
+    pins: Pins,
+    maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
+    /// The programs that `replace_programs` took out.
+    replaced: Vec<(Program, ProgramHandle)>,
+}
+
+impl BpfDataPlane {
+    /// Below `pin_dir`, whether there is one there yet or not.
+    pub fn new(pin_dir: &Path) -> Self {
+        capture_libbpf();
+        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: Vec::new() }
+    }
+
+    fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
+        let mut maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(handle) = maps.get(&map) {
+            return Ok(Arc::clone(handle));
+        }
+        let path = self.pins.map(map.name());
+        let handle = MapHandle::from_pinned_path(&path).map_err(|error| {
+            KernelError::new(format!("cannot open the map {}", path.display()), cause(&error))
+        })?;
+        let handle = Arc::new(handle);
+        maps.insert(map, Arc::clone(&handle));
+        Ok(handle)
+    }
+
+    fn program(&self, program: Program) -> Result<ProgramHandle, KernelError> {
+        let path = self.pins.program(program.name());
+        ProgramHandle::from_pinned_path(&path).map_err(|error| {
+            KernelError::new(format!("cannot open the program {}", path.display()), cause(&error))
+        })
+    }
+
+    /// Loads the object; its maps are new, or those of `reuse`.
+    fn load<'o>(
+        &self,
+        object: &'o mut MaybeUninit<OpenObject>,
+        reuse: Option<&Pins>,
+    ) -> Result<MptmSkel<'o>, KernelError> {
+        take_libbpf_log();
+        let mut open = MptmSkelBuilder::default()
+            .open(object)
+            .map_err(|error| KernelError::new("cannot open the BPF object in this binary", cause(&error)))?;
+        if let Some(pins) = reuse {
+            for mut map in open.open_object_mut().maps_mut() {
+                let path = pins.map(&map.name().to_string_lossy());
+                map.reuse_pinned_map(&path).map_err(|error| {
+                    KernelError::new(format!("cannot use the map {} again", path.display()), cause(&error))
+                })?;
+            }
+        }
+        open.load().map_err(|error| explain_load_failure(&error))
+    }
+
+    /// Runs a pinned program once over `frame`, as if it had come in by device `ifindex`, and lets the counters move.
+    ///
+    /// # Errors
+    /// There is no data plane, no such device in the caller's network namespace, or the kernel refuses the frame.
+    pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32) -> Result<TestRun, KernelError> {
+        bpf_calls::test_run(self.program(program)?, frame, ifindex)
+            .map_err(|error| KernelError::new(format!("cannot run {} over a packet", program.name()), error))
+    }
+
+    fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
+        for mut program in skel.object().progs_mut() {
+            let path = pins.program(&(program.name().to_string_lossy() + suffix));
+            program
+                .pin(&path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
+        }
+        Ok(())
+    }
+
+    /// Renames the pins NAME-new to NAME: each is replaced in one step.
+    fn swap_programs(&self) -> Result<(), KernelError> {
+        for program in Program::ALL {
+            let path = self.pins.program(program.name());
+            let new = self.pins.program(&format!("{}-new", program.name()));
+            fs::rename(&new, &path).map_err(|error| {
+                KernelError::new(format!("cannot replace the pin {}", path.display()), error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn drop_new_programs(&self) {
+        for program in Program::ALL {
+            // Whoever calls this reports the error that led here; what can't be removed now goes with the next try.
+            let _ = fs::remove_file(self.pins.program(&format!("{}-new", program.name())));
+        }
+    }
+}
+
+impl DataPlane for BpfDataPlane {
+    fn pin_dir(&self) -> &Path {
+        self.pins.root()
+    }
+
+    fn build(&self) -> Build {
+        let mut build = [0; 32];
+        for (byte, digits) in build.iter_mut().zip(env!("MPTM_BUILD").as_bytes().chunks(2)) {
+            *byte = std::str::from_utf8(digits)
+                .ok()
+                .and_then(|text| u8::from_str_radix(text, 16).ok())
+                .unwrap_or(0);
+        }
+        Build(build)
+    }
+
+    fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {
+        match fs::symlink_metadata(self.pins.root()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                return Err(KernelError::new(
+                    format!("cannot look at the pin directory {}", self.pins.root().display()),
+                    error,
+                )
+                .hint(RIGHTS));
+            }
+            Ok(_) if !self.pins.exists() => {
+                let empty = fs::read_dir(self.pins.root()).is_ok_and(|mut entries| entries.next().is_none());
+                if empty {
+                    return Ok(None);
+                }
+                return Err(KernelError::plain(format!(
+                    "{} holds something else than mptm's pins",
+                    self.pins.root().display()
+                ))
+                .hint("choose another directory with --pin"));
+            }
+            Ok(_) => {}
+        }
+        self.get(Map::Meta, &0_u32.to_ne_bytes())
+    }
+
+    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        self.pins.ensure_bpffs()?;
+        let staging = self.pins.staging();
+        staging.remove()?;
+        let result = (|| {
+            let mut object = MaybeUninit::uninit();
+            let mut skel = self.load(&mut object, None)?;
+            staging.make()?;
+            for mut map in skel.object_mut().maps_mut() {
+                let path = staging.map(&map.name().to_string_lossy());
+                map.pin(&path).map_err(|error| {
+                    KernelError::new(format!("cannot pin {}", path.display()), cause(&error))
+                })?;
+            }
+            Self::pin_programs(&skel, &staging, "")?;
+            skel.maps
+                .meta
+                .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
+                .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))?;
+            if self.pins.root().exists() {
+                fs::remove_dir(self.pins.root()).map_err(|error| {
+                    KernelError::new(format!("cannot replace {}", self.pins.root().display()), error)
+                })?;
+            }
+            fs::rename(staging.root(), self.pins.root()).map_err(|error| {
+                KernelError::new(format!("cannot rename {}", staging.root().display()), error)
+            })
+        })();
+        if result.is_err() {
+            staging.remove()?;
+        }
+        result
+    }
+
+    fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        self.drop_new_programs();
+        let before = Program::ALL
+            .iter()
+            .map(|p| Ok((*p, self.program(*p)?)))
+            .collect::<Result<Vec<_>, KernelError>>()?;
+        let loaded = (|| {
+            let mut object = MaybeUninit::uninit();
+            let skel = self.load(&mut object, Some(&self.pins))?;
+            Self::pin_programs(&skel, &self.pins, "-new")
+        })();
+        if let Err(error) = loaded {
+            self.drop_new_programs();
+            return Err(error);
+        }
+        self.replaced = before;
+        self.swap_programs()?;
+        self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
+    }
+
+    fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        if self.replaced.is_empty() {
+            return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
+        }
+        for (program, handle) in std::mem::take(&mut self.replaced) {
+            let path = self.pins.program(&format!("{}-new", program.name()));
+            bpf_calls::pin(&handle, &path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
+        }
+        self.swap_programs()?;
+        self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
+    }
+
+    fn destroy(&mut self) -> Result<(), KernelError> {
+        self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.replaced.clear();
+        self.pins.staging().remove()?;
+        self.pins.remove()
+    }
+
+    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
+        let handle = self.map(map)?;
+        let batch = handle.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(|error| {
+            KernelError::new(format!("cannot read the map {}", map.name()), cause(&error))
+        })?;
+        Ok(batch.collect())
+    }
+
+    fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {
+        self.map(map)?
+            .lookup(key, MapFlags::ANY)
+            .map_err(|error| KernelError::new(format!("cannot read the map {}", map.name()), cause(&error)))
+    }
+
+    fn get_per_cpu(&self, map: Map, key: &[u8]) -> Result<Vec<Vec<u8>>, KernelError> {
+        let values = self.map(map)?.lookup_percpu(key, MapFlags::ANY).map_err(|error| {
+            KernelError::new(format!("cannot read the map {}", map.name()), cause(&error))
+        })?;
+        Ok(values.unwrap_or_default())
+    }
+
+    fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
+        let handle = self.map(map)?;
+        handle.update(key, value, MapFlags::ANY).map_err(|error| {
+            let full = matches!(cause(&error).raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
+            let error = KernelError::new(format!("cannot write to the map {}", map.name()), cause(&error));
+            if full {
+                error.hint(format!("it is full: it has room for {} entries", handle.max_entries()))
+            } else {
+                error
+            }
+        })
+    }
+
+    fn put_per_cpu(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
+        let write = || {
+            let values = vec![value.to_vec(); libbpf_rs::num_possible_cpus()?];
+            Ok::<_, libbpf_rs::Error>(values)
+        };
+        let values = write().map_err(|error| KernelError::new("cannot count the CPUs", cause(&error)))?;
+        self.map(map)?.update_percpu(key, &values, MapFlags::ANY).map_err(|error| {
+            KernelError::new(format!("cannot write to the map {}", map.name()), cause(&error))
+        })
+    }
+
+    fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError> {
+        match self.map(map)?.delete(key) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(KernelError::new(format!("cannot delete from the map {}", map.name()), cause(&error)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
+        if !self.pins.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let mut programs = BTreeMap::new();
+        for program in Program::ALL {
+            // A pin that somebody removed shows as drift where its program is needed.
+            if let Ok(handle) = self.program(program) {
+                programs.insert(handle.id(), program);
+            }
+        }
+        let links =
+            self.pins.links().map_err(|error| KernelError::new("cannot list the pinned links", error))?;
+        links
+            .into_iter()
+            .map(|(name, path)| {
+                let wrong =
+                    |error| KernelError::new(format!("cannot open the link {}", path.display()), error);
+                let info =
+                    Link::open(&path).and_then(|link| link.info()).map_err(|error| wrong(cause(&error)))?;
+                let LinkTypeInfo::Xdp(xdp) = &info.info else {
+                    return Err(wrong(io::Error::from(io::ErrorKind::InvalidData)));
+                };
+                let program = programs.get(&info.prog_id).copied();
+                Ok((name, PinnedLink { ifindex: xdp.ifindex, program_id: info.prog_id, program }))
+            })
+            .collect()
+    }
+
+    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
+        let what = || format!("cannot attach {} to {name} in {} mode", program.name(), mode.name());
+        let link = bpf_calls::create_xdp_link(self.program(program)?, ifindex, mode).map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EOPNOTSUPP | libc::EINVAL) if mode == Mode::Native => Some(
+                    "the driver may have no native XDP, or not with this MTU: see `ip -d link show`; \
+                          mode = \"generic\" works with every driver, slowly",
+                ),
+                Some(libc::EOPNOTSUPP | libc::EINVAL) => {
+                    Some("the device does not support this mode: see `mode`")
+                }
+                Some(libc::EBUSY | libc::EEXIST) => Some("another XDP program is there: see `ip link show`"),
+                Some(libc::EPERM) => Some(RIGHTS),
+                _ => None,
+            };
+            let error = KernelError::new(what(), error);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })?;
+        let path = self.pins.link(name);
+        bpf_calls::pin(&link, &path)
+            .map_err(|error| KernelError::new(format!("cannot pin the link {}", path.display()), error))
+    }
+
+    fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError> {
+        let path = self.pins.link(name);
+        let what = || format!("cannot replace the program of {name} by {}", program.name());
+        let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
+        bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
+    }
+
+    fn detach(&mut self, name: &str) -> Result<(), KernelError> {
+        let path = self.pins.link(name);
+        let what = || format!("cannot detach the program from {name}");
+        if !path.exists() {
+            return Ok(());
+        }
+        let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
+        match link.detach() {
+            // The device is gone, and took the program with it.
+            Err(error) if cause(&error).raw_os_error() != Some(libc::EINVAL) => {
+                return Err(KernelError::new(what(), cause(&error)));
+            }
+            _ => {}
+        }
+        remove_file(&path)
+    }
+
+    fn program_name(&self, id: u32) -> Result<String, KernelError> {
+        let handle = ProgramHandle::from_prog_id(id)
+            .map_err(|error| KernelError::new(format!("cannot look at BPF program {id}"), cause(&error)))?;
+        Ok(handle.name().to_string_lossy().into_owned())
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::new(format!("cannot remove the pin {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The system's error below libbpf-rs's own.
+fn cause(error: &libbpf_rs::Error) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = source {
+        if let Some(inner) = inner.downcast_ref::<io::Error>()
+            && let Some(code) = inner.raw_os_error()
+        {
+            return io::Error::from_raw_os_error(code);
+        }
+        source = inner.source();
+    }
+    let code = match error.kind() {
+        ErrorKind::NotFound => libc::ENOENT,
+        ErrorKind::PermissionDenied => libc::EPERM,
+        ErrorKind::AlreadyExists => libc::EEXIST,
+        ErrorKind::OutOfMemory => libc::ENOMEM,
+        _ => return io::Error::other(format!("{error:#}")),
+    };
+    io::Error::from_raw_os_error(code)
+}
+
+/// Why the kernel would not take the programs.
+fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
+    let error = KernelError::new("cannot load the BPF programs", cause(error));
+    if error.source.as_ref().and_then(io::Error::raw_os_error) == Some(libc::EPERM) {
+        return error.hint(RIGHTS);
+    }
+    let release = nix::sys::utsname::uname()
+        .map_or_else(|_| "of unknown release".into(), |name| name.release().to_string_lossy().into_owned());
+    // The youngest of what the programs need: Linux 5.18.
+    if bpf_calls::has_xdp_helper(libbpf_sys::BPF_FUNC_xdp_store_bytes) == Some(false) {
+        return error.hint(format!(
+            "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 5.18 or later"
+        ));
+    }
+    let log = take_libbpf_log();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = &lines[lines.len().saturating_sub(12)..];
+    error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
+}
+
+static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());
+
+/// libbpf writes to standard error by itself: keep what it says for when it matters.
+fn capture_libbpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            LIBBPF_LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&text);
+        })));
+    });
+}
+
+fn take_libbpf_log() -> String {
+    std::mem::take(&mut LIBBPF_LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}

@@ -1,0 +1,105 @@
+//! The bpf(2) calls that libbpf-rs has no safe form of.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use libbpf_rs::libbpf_sys;
+
+use crate::config::model::Mode;
+
+/// uapi linux/if_link.h: XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE, XDP_FLAGS_HW_MODE.
+fn mode_flag(mode: Mode) -> u32 {
+    match mode {
+        Mode::Generic => 1 << 1,
+        Mode::Native => 1 << 2,
+        Mode::Offload => 1 << 3,
+    }
+}
+
+fn check(code: i32) -> io::Result<i32> {
+    if code < 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(code) }
+}
+
+/// BPF_LINK_CREATE for XDP. libbpf's own attach takes no mode, and would let the kernel choose one.
+pub fn create_xdp_link(program: impl AsFd, ifindex: u32, mode: Mode) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: mode_flag(mode),
+        ..Default::default()
+    };
+    let ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // SAFETY: `opts` is initialised, says its size, and outlives the call; the descriptor is open.
+    let fd = check(unsafe {
+        libbpf_sys::bpf_link_create(
+            program.as_fd().as_raw_fd(),
+            ifindex,
+            libbpf_sys::BPF_XDP,
+            &raw const opts,
+        )
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// BPF_LINK_UPDATE: swaps the program of a link.
+pub fn update_link(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    // SAFETY: both descriptors are open; null options are allowed.
+    check(unsafe {
+        libbpf_sys::bpf_link_update(link.as_fd().as_raw_fd(), program.as_fd().as_raw_fd(), std::ptr::null())
+    })
+    .map(drop)
+}
+
+/// BPF_OBJ_PIN.
+pub fn pin(object: impl AsFd, path: &std::path::Path) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the descriptor is open and the path is a C string that outlives the call.
+    check(unsafe { libbpf_sys::bpf_obj_pin(object.as_fd().as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+/// Whether the kernel has a helper for XDP programs; None: it can't be told.
+pub fn has_xdp_helper(helper: libbpf_sys::bpf_func_id) -> Option<bool> {
+    // SAFETY: a plain call; null options are required.
+    match unsafe {
+        libbpf_sys::libbpf_probe_bpf_helper(libbpf_sys::BPF_PROG_TYPE_XDP, helper, std::ptr::null())
+    } {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+/// What BPF_PROG_TEST_RUN gave back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestRun {
+    /// enum xdp_action.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+/// BPF_PROG_TEST_RUN, once: `frame` comes in by device `ifindex` of the caller's network namespace, receive queue 0.
+pub fn test_run(program: impl AsFd, frame: &[u8], ifindex: u32) -> io::Result<TestRun> {
+    let context = libbpf_sys::xdp_md {
+        data: 0,
+        data_end: u32::try_from(frame.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+        ingress_ifindex: ifindex,
+        ..Default::default()
+    };
+    let mut out = vec![0; frame.len() + 512];
+    let mut opts = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: context.data_end,
+        data_out: out.as_mut_ptr().cast(),
+        data_size_out: out.len() as u32,
+        ctx_in: (&raw const context).cast(),
+        ctx_size_in: size_of_val(&context) as u32,
+        repeat: 1,
+        ..Default::default()
+    };
+    // SAFETY: the pointers are to live buffers of the sizes that stand beside them.
+    check(unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_fd().as_raw_fd(), &raw mut opts) })?;
+    out.truncate(opts.data_size_out as usize);
+    Ok(TestRun { action: opts.retval, frame: out })
+}
