@@ -5,3 +5,4 @@ pub mod kernel;
 pub mod mac;
 pub mod protocol;
 pub mod reason;
+pub mod state;

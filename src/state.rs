@@ -1,0 +1,224 @@
+//! What the data plane is, or should be: desired and actual are the same type, ordered maps keyed by identity.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::model::{Manage, Mode, Name};
+use crate::kernel::{Build, Netns, Program, Setting};
+use crate::mac::MacAddr;
+use crate::protocol::Protocol;
+
+/// A whole data plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    /// The pinned maps and programs; None: there are none.
+    pub data_plane: Option<DataPlane>,
+    /// Settings of devices that mptm changes.
+    pub settings: BTreeMap<SettingKey, SavedSetting>,
+    /// Where packets come in by and go out of, by name.
+    pub interfaces: BTreeMap<Name, Interface>,
+    /// Which protocol has a UDP port.
+    pub ports: BTreeMap<u16, Protocol>,
+    /// By name.
+    pub tunnels: BTreeMap<Name, Tunnel>,
+    /// The tables of the segments, by the segments' names.
+    pub segments: BTreeMap<Name, BTreeMap<IpNet, Route>>,
+    /// Which tunnel an outer packet belongs to.
+    pub endpoints: BTreeMap<Endpoint, Name>,
+    /// The attached programs, by interface.
+    pub links: BTreeMap<Name, Attachment>,
+}
+
+/// The pinned maps and programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataPlane {
+    /// Which build of the programs.
+    pub build: Build,
+    /// The cookie of the namespace that it is for.
+    pub netns: u64,
+}
+
+/// A setting's identity.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SettingKey {
+    /// Where the device is.
+    pub netns: Netns,
+    /// The device's name.
+    pub device: Name,
+    /// What of it.
+    pub setting: Setting,
+}
+
+/// A setting that mptm changes, or has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SavedSetting {
+    /// The device that this is about: index, and cookie of its namespace.
+    pub ifindex: u32,
+    /// See there.
+    pub netns_cookie: u64,
+    /// What it was before mptm, and will be again.
+    pub before: u64,
+    /// What mptm makes it.
+    pub value: u64,
+    /// What it is now; None: the device is gone.
+    pub current: Option<u64>,
+}
+
+/// An interface of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index.
+    pub ifindex: u32,
+    /// What the program on it does.
+    pub role: Role,
+    /// Its own MAC address; zero if it has none.
+    pub mac: MacAddr,
+    /// The index that frames for it are redirected to; None: they can't be.
+    pub device: Option<u32>,
+    /// The other end of a veth.
+    pub peer: Option<Peer>,
+    /// What may be set on it.
+    pub manage: Manage,
+}
+
+/// The other end of a veth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where.
+    pub netns: Netns,
+    /// Its name there.
+    pub name: Name,
+}
+
+/// What the program on an interface does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// mptm_decap.
+    Underlay,
+    /// mptm_encap.
+    Workload {
+        /// Whose table it uses.
+        segment: Name,
+    },
+    /// mptm_redirect.
+    Redirect {
+        /// Where to.
+        to: Name,
+    },
+    /// mptm_pass.
+    Pass,
+}
+
+impl Role {
+    /// The program that does it.
+    pub fn program(&self) -> Program {
+        match self {
+            Self::Underlay => Program::Decap,
+            Self::Workload { .. } => Program::Encap,
+            Self::Redirect { .. } => Program::Redirect,
+            Self::Pass => Program::Pass,
+        }
+    }
+
+    /// As the file spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Underlay => "underlay",
+            Self::Workload { .. } => "workload",
+            Self::Redirect { .. } => "redirect",
+            Self::Pass => "pass",
+        }
+    }
+}
+
+/// A tunnel: everything that its outer header says, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// What the outer header is.
+    pub protocol: Protocol,
+    /// VNI, VLAN id.
+    pub id: u32,
+    /// Whose table its inner packets use.
+    pub segment: Name,
+    /// Where it leaves by.
+    pub underlay: Name,
+    /// Outer source address, where there is one.
+    pub local: Option<IpAddr>,
+    /// Outer destination address, where there is one.
+    pub remote: Option<IpAddr>,
+    /// Outer source MAC address; None: the inner frame's.
+    pub local_mac: Option<MacAddr>,
+    /// Outer destination MAC address.
+    pub remote_mac: RemoteMac,
+    /// First and last UDP source port; zero where there is no UDP.
+    pub src_ports: (u16, u16),
+    /// UDP destination port; zero where there is no UDP.
+    pub dst_port: u16,
+    /// Written over the inner destination MAC address.
+    pub inner_mac: Option<MacAddr>,
+    /// Largest inner packet: bytes after the inner Ethernet header.
+    pub mtu: u32,
+    /// False: to the host's stack.
+    pub redirect: bool,
+    /// Report packets.
+    pub debug: bool,
+    /// What the kernel holds is what these fields make. False only of a live tunnel that something else wrote to.
+    pub intact: bool,
+}
+
+/// The outer destination MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteMac {
+    /// This one.
+    Known(MacAddr),
+    /// The inner frame's.
+    Inner,
+    /// The next hop has not answered yet.
+    Unresolved,
+}
+
+/// Whose an outer packet is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// What the outer header is.
+    pub protocol: Protocol,
+    /// The index of the underlay.
+    pub ifindex: u32,
+    /// VNI, VLAN id.
+    pub id: u32,
+    /// Outer source.
+    pub remote: Option<IpAddr>,
+    /// Outer destination.
+    pub local: Option<IpAddr>,
+    /// UDP destination port.
+    pub port: u16,
+}
+
+/// Where an inner address is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Behind a workload of this node.
+    Workload {
+        /// Which.
+        interface: Name,
+        /// Its MAC address; None: leave the frame's.
+        mac: Option<MacAddr>,
+        /// The tunnels that only this address may take, by destination; asked before the segment's table.
+        pairs: BTreeMap<IpNet, Name>,
+    },
+    /// Behind a tunnel.
+    Tunnel(Name),
+}
+
+/// An attached program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attachment {
+    /// Where; 0: nowhere, the device is gone.
+    pub ifindex: u32,
+    /// Which; None: one of an earlier build.
+    pub program: Option<Program>,
+    /// In which mode; None: it is attached no more.
+    pub mode: Option<Mode>,
+}
