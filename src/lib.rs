@@ -1,8 +1,13 @@
 //! mptm, the Multi Protocol Tunnel Multiplexer: a declarative reconciler for an XDP tunnel data plane.
 
+pub mod apply;
 pub mod config;
 pub mod kernel;
 pub mod mac;
+pub mod plan;
 pub mod protocol;
 pub mod reason;
+pub mod render;
+pub mod resolve;
 pub mod state;
+pub mod store;

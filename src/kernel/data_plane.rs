@@ -150,8 +150,8 @@ pub trait DataPlane {
     /// Missing rights, kernel features or memory; a pin directory that can't be made.
     fn create(&mut self, meta: &[u8]) -> Result<(), KernelError>;
 
-    /// Loads this mptm's programs with the maps that are there, pins them in the place of the old and writes `meta`.
-    /// The old ones stay at hand until the next call, for `restore_programs`. Links are not touched.
+    /// Loads this mptm's programs with the maps that are there, puts them in the place of the old in the pins and in
+    /// every link, and writes `meta`. The old ones stay at hand until the next call, for `restore_programs`.
     ///
     /// # Errors
     /// As for `create`.

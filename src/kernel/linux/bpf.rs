@@ -99,14 +99,20 @@ impl BpfDataPlane {
         Ok(())
     }
 
-    /// Renames the pins NAME-new to NAME: each is replaced in one step.
-    fn swap_programs(&self) -> Result<(), KernelError> {
+    /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of the links.
+    fn swap_programs_and_links(&mut self) -> Result<(), KernelError> {
+        let links = self.links()?;
         for program in Program::ALL {
             let path = self.pins.program(program.name());
             let new = self.pins.program(&format!("{}-new", program.name()));
             fs::rename(&new, &path).map_err(|error| {
                 KernelError::new(format!("cannot replace the pin {}", path.display()), error)
             })?;
+        }
+        for (name, link) in links {
+            if let (Some(program), true) = (link.program, link.ifindex != 0) {
+                self.update_link(&name, program)?;
+            }
         }
         Ok(())
     }
@@ -211,7 +217,7 @@ impl DataPlane for BpfDataPlane {
             return Err(error);
         }
         self.replaced = before;
-        self.swap_programs()?;
+        self.swap_programs_and_links()?;
         self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
     }
 
@@ -219,12 +225,13 @@ impl DataPlane for BpfDataPlane {
         if self.replaced.is_empty() {
             return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
         }
+        self.drop_new_programs();
         for (program, handle) in std::mem::take(&mut self.replaced) {
             let path = self.pins.program(&format!("{}-new", program.name()));
             bpf_calls::pin(&handle, &path)
                 .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
         }
-        self.swap_programs()?;
+        self.swap_programs_and_links()?;
         self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
     }
 

@@ -1,0 +1,77 @@
+//! Carrying out a plan: all of it, or, after an error, none of it.
+
+use std::fmt;
+
+use crate::kernel::{DataPlane as Bpf, KernelError, Network};
+use crate::plan::{Plan, Step};
+use crate::render;
+use crate::store::{self, Ids};
+
+/// A plan that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub struct ApplyError {
+    /// The step that failed, as the plan prints it.
+    pub step: String,
+    /// Why.
+    #[source]
+    pub source: KernelError,
+    /// How many steps had been done before it, and were undone.
+    pub undone: usize,
+    /// What could not be undone: the step, and why.
+    pub stuck: Vec<(String, KernelError)>,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed", self.step)?;
+        if self.stuck.is_empty() {
+            write!(f, "; nothing is changed ({} steps before it were undone)", self.undone)
+        } else {
+            write!(f, "; {} steps before it were undone, but not all:", self.undone)?;
+            self.stuck.iter().try_for_each(|(step, error)| write!(f, "\n  {step}: {error}"))
+        }
+    }
+}
+
+/// Carries out all steps in order; after an error, undoes those done, in reverse.
+///
+/// # Errors
+/// The first step that fails.
+pub fn apply(plan: &Plan, bpf: &mut dyn Bpf, net: &mut dyn Network, ids: &mut Ids) -> Result<(), ApplyError> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        if let Err(source) = store::execute(step, bpf, net, ids) {
+            return Err(undo(&plan.steps[..=index], source, bpf, net, ids));
+        }
+    }
+    Ok(())
+}
+
+/// Undoes steps, the last of which failed and may be half done.
+fn undo(
+    steps: &[Step],
+    source: KernelError,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+) -> ApplyError {
+    let (failed, done) = match steps.split_last() {
+        Some((failed, done)) => (Some(failed), done),
+        None => (None, steps),
+    };
+    let mut error = ApplyError {
+        step: failed.map(render::step).unwrap_or_default(),
+        source,
+        undone: 0,
+        stuck: Vec::new(),
+    };
+    // Making and replacing a data plane is all or nothing by itself.
+    let half_done = failed.filter(|step| !matches!(step, Step::DataPlane(_)));
+    for step in half_done.into_iter().chain(done.iter().rev()) {
+        match store::execute(&step.clone().inverse(), bpf, net, ids) {
+            Ok(()) => error.undone += 1,
+            Err(cause) => error.stuck.push((render::step(step), cause)),
+        }
+    }
+    error.undone = error.undone.min(done.len());
+    error
+}

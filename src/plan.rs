@@ -1,0 +1,187 @@
+//! The difference between two states, as steps in the order in which they are carried out. Pure.
+//!
+//! What is referred to comes before what refers to it, and what lets traffic in comes last; removal goes the other way
+//! round. An identity that is in both states is changed in place.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::config::model::Name;
+use crate::protocol::Protocol;
+use crate::state::{
+    Attachment, DataPlane, Endpoint, Interface, Route, SavedSetting, SettingKey, State, Tunnel,
+};
+
+/// All steps; what is printed is what is carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In order.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// What happens to one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It is not there yet.
+    Add(T),
+    /// It is there, and different.
+    Modify {
+        /// As it is.
+        before: T,
+        /// As it will be.
+        after: T,
+    },
+    /// It goes.
+    Remove(T),
+}
+
+impl<T> Change<T> {
+    /// As it was, if it was there.
+    pub fn before(&self) -> Option<&T> {
+        match self {
+            Self::Add(_) => None,
+            Self::Modify { before, .. } | Self::Remove(before) => Some(before),
+        }
+    }
+
+    /// As it will be, if it will be there.
+    pub fn after(&self) -> Option<&T> {
+        match self {
+            Self::Add(after) | Self::Modify { after, .. } => Some(after),
+            Self::Remove(_) => None,
+        }
+    }
+
+    /// What undoes it.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        match self {
+            Self::Add(value) => Self::Remove(value),
+            Self::Modify { before, after } => Self::Modify { before: after, after: before },
+            Self::Remove(value) => Self::Add(value),
+        }
+    }
+}
+
+/// One object and what happens to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Maps and programs.
+    DataPlane(Change<DataPlane>),
+    /// A setting of a device.
+    Setting(SettingKey, Change<SavedSetting>),
+    /// A segment's table, empty.
+    Segment(Name, Change<()>),
+    /// An interface's entries.
+    Interface(Name, Change<Interface>),
+    /// A UDP port's protocol.
+    Port(u16, Change<Protocol>),
+    /// A tunnel's header.
+    Tunnel(Name, Change<Tunnel>),
+    /// A route: segment and prefix.
+    Route(Name, IpNet, Change<Route>),
+    /// Whose outer packets are whose.
+    Endpoint(Endpoint, Change<Name>),
+    /// An attached program, by interface.
+    Link(Name, Change<Attachment>),
+}
+
+impl Step {
+    /// What undoes it.
+    #[must_use]
+    pub fn inverse(self) -> Self {
+        match self {
+            Self::DataPlane(change) => Self::DataPlane(change.inverse()),
+            Self::Setting(key, change) => Self::Setting(key, change.inverse()),
+            Self::Segment(name, change) => Self::Segment(name, change.inverse()),
+            Self::Interface(name, change) => Self::Interface(name, change.inverse()),
+            Self::Port(port, change) => Self::Port(port, change.inverse()),
+            Self::Tunnel(name, change) => Self::Tunnel(name, change.inverse()),
+            Self::Route(segment, prefix, change) => Self::Route(segment, prefix, change.inverse()),
+            Self::Endpoint(endpoint, change) => Self::Endpoint(endpoint, change.inverse()),
+            Self::Link(name, change) => Self::Link(name, change.inverse()),
+        }
+    }
+}
+
+/// The steps that make `actual` into `desired`.
+pub fn plan(desired: &State, actual: &State) -> Plan {
+    // Exhaustive, so that a new field fails to compile until it has its place here.
+    let State { data_plane, settings, interfaces, ports, tunnels, segments, endpoints, links } = desired;
+
+    let mut before = Vec::new();
+    let mut forward = Vec::new();
+    let mut backward = Vec::new();
+    let mut sort = |step: Step, removes: bool| if removes { backward.push(step) } else { forward.push(step) };
+
+    match (data_plane, &actual.data_plane) {
+        (Some(after), None) => sort(Step::DataPlane(Change::Add(*after)), false),
+        (None, Some(gone)) => sort(Step::DataPlane(Change::Remove(*gone)), true),
+        (Some(after), Some(before)) if after != before => {
+            sort(Step::DataPlane(Change::Modify { before: *before, after: *after }), false);
+        }
+        _ => {}
+    }
+    diff(settings, &actual.settings, |key, change, removes| {
+        sort(Step::Setting(key.clone(), change), removes)
+    });
+    for name in segments.keys().filter(|name| !actual.segments.contains_key(*name)) {
+        sort(Step::Segment(name.clone(), Change::Add(())), false);
+    }
+    for name in actual.segments.keys().filter(|name| !segments.contains_key(*name)) {
+        sort(Step::Segment(name.clone(), Change::Remove(())), true);
+    }
+    diff(interfaces, &actual.interfaces, |name, change, removes| {
+        sort(Step::Interface(name.clone(), change), removes);
+    });
+    diff(ports, &actual.ports, |port, change, removes| sort(Step::Port(*port, change), removes));
+    diff(tunnels, &actual.tunnels, |name, change, removes| sort(Step::Tunnel(name.clone(), change), removes));
+    let none = BTreeMap::new();
+    let all_segments =
+        segments.keys().chain(actual.segments.keys().filter(|name| !segments.contains_key(*name)));
+    for segment in all_segments {
+        diff(
+            segments.get(segment).unwrap_or(&none),
+            actual.segments.get(segment).unwrap_or(&none),
+            |prefix, change, removes| sort(Step::Route(segment.clone(), *prefix, change), removes),
+        );
+    }
+    diff(endpoints, &actual.endpoints, |endpoint, change, removes| {
+        sort(Step::Endpoint(endpoint.clone(), change), removes);
+    });
+    diff(links, &actual.links, |name, change, removes| {
+        let step = Step::Link(name.clone(), change);
+        // A renamed device must lose its old program before it takes the new one.
+        if removes { before.push(step) } else { sort(step, false) }
+    });
+
+    let steps = before.into_iter().chain(forward).chain(backward.into_iter().rev()).collect();
+    Plan { steps }
+}
+
+fn diff<K: Ord, V: Clone + PartialEq>(
+    desired: &BTreeMap<K, V>,
+    actual: &BTreeMap<K, V>,
+    mut emit: impl FnMut(&K, Change<V>, bool),
+) {
+    for (key, after) in desired {
+        match actual.get(key) {
+            None => emit(key, Change::Add(after.clone()), false),
+            Some(before) if before != after => {
+                emit(key, Change::Modify { before: before.clone(), after: after.clone() }, false);
+            }
+            Some(_) => {}
+        }
+    }
+    for (key, gone) in actual.iter().filter(|(key, _)| !desired.contains_key(key)) {
+        emit(key, Change::Remove(gone.clone()), true);
+    }
+}

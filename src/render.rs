@@ -1,0 +1,286 @@
+//! Plans as text and as JSON: both come from the same steps.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::config::model::Manage;
+use crate::kernel::Netns;
+use crate::mac::MacAddr;
+use crate::plan::{Change, Plan, Step};
+use crate::protocol::Protocol;
+use crate::state::{
+    Attachment, DataPlane, Endpoint, Interface, RemoteMac, Role, Route, SavedSetting, SettingKey, Tunnel,
+};
+
+/// One line of a plan: what happens to which object, and how.
+pub fn step(step: &Step) -> String {
+    let Parts { sign, object, before, after } = parts(step);
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let changes = changed(&before, &after);
+            format!(
+                "{sign} {object}{}",
+                if changes.is_empty() { String::new() } else { format!(": {changes}") }
+            )
+        }
+        (_, Some(fields)) | (Some(fields), None) => {
+            let text = show(&fields);
+            format!("{sign} {object}{}", if text.is_empty() { String::new() } else { format!(": {text}") })
+        }
+        (None, None) => format!("{sign} {object}"),
+    }
+}
+
+/// How many steps add, change and remove.
+pub fn summary(plan: &Plan) -> String {
+    let [mut add, mut change, mut remove] = [0; 3];
+    for step in &plan.steps {
+        match parts(step).sign {
+            '+' => add += 1,
+            '~' => change += 1,
+            _ => remove += 1,
+        }
+    }
+    format!("{add} to add, {change} to change, {remove} to remove")
+}
+
+/// A plan as JSON: a list of steps, each with action, kind, identity, before and after.
+pub fn json(plan: &Plan) -> Value {
+    let steps = plan.steps.iter().map(|step| {
+        let parts = parts(step);
+        let action = match parts.sign {
+            '+' => "add",
+            '~' => "change",
+            _ => "remove",
+        };
+        let fields = |fields: Option<Fields>| {
+            fields.map(|fields| {
+                fields
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), Value::String(value)))
+                    .collect::<Value>()
+            })
+        };
+        let (kind, name) = parts.object.split_once(' ').unwrap_or((&parts.object, ""));
+        json!({
+            "action": action,
+            "kind": kind,
+            "name": name,
+            "before": fields(parts.before),
+            "after": fields(parts.after),
+        })
+    });
+    Value::Array(steps.collect())
+}
+
+/// What a step is about, and its fields before and after.
+struct Parts {
+    sign: char,
+    object: String,
+    before: Option<Fields>,
+    after: Option<Fields>,
+}
+
+type Fields = Vec<(&'static str, String)>;
+
+fn parts(step: &Step) -> Parts {
+    match step {
+        Step::DataPlane(change) => change_parts("data-plane".into(), change, data_plane),
+        Step::Setting(key, change) => {
+            let object = format!("setting {}", setting_name(key));
+            change_parts(object, change, |setting| saved_setting(key, setting))
+        }
+        Step::Segment(name, change) => change_parts(format!("segment {name}"), change, |()| Vec::new()),
+        Step::Interface(name, change) => change_parts(format!("interface {name}"), change, interface),
+        Step::Port(port, change) => {
+            change_parts(format!("port udp/{port}"), change, |protocol: &Protocol| {
+                vec![("protocol", protocol.to_string())]
+            })
+        }
+        Step::Tunnel(name, change) => change_parts(format!("tunnel {name}"), change, tunnel),
+        Step::Route(segment, prefix, change) => {
+            change_parts(format!("route {segment} {prefix}"), change, route)
+        }
+        Step::Endpoint(key, change) => {
+            change_parts(format!("endpoint {}", endpoint(key)), change, |tunnel| {
+                vec![("tunnel", tunnel.to_string())]
+            })
+        }
+        Step::Link(name, change) => change_parts(format!("program {name}"), change, link),
+    }
+}
+
+fn change_parts<T>(object: String, change: &Change<T>, fields: impl Fn(&T) -> Fields) -> Parts {
+    let sign = match change {
+        Change::Add(_) => '+',
+        Change::Modify { .. } => '~',
+        Change::Remove(_) => '-',
+    };
+    Parts { sign, object, before: change.before().map(&fields), after: change.after().map(&fields) }
+}
+
+fn show(fields: &Fields) -> String {
+    fields.iter().filter(|(_, value)| !value.is_empty()).fold(String::new(), |mut text, (key, value)| {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{separator}{key} {value}");
+        text
+    })
+}
+
+fn changed(before: &Fields, after: &Fields) -> String {
+    let find = |fields: &Fields, key| {
+        fields.iter().find(|(other, _)| *other == key).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let mut keys: Vec<&str> = before.iter().map(|(key, _)| *key).collect();
+    keys.extend(
+        after.iter().map(|(key, _)| *key).filter(|key| !before.iter().any(|(other, _)| other == key)),
+    );
+    let or_none = |value: String| if value.is_empty() { "none".to_owned() } else { value };
+    let changes = keys.into_iter().filter_map(|key| {
+        let (old, new) = (find(before, key), find(after, key));
+        (old != new).then(|| format!("{key} {} -> {}", or_none(old), or_none(new)))
+    });
+    changes.collect::<Vec<_>>().join(", ")
+}
+
+fn data_plane(data_plane: &DataPlane) -> Fields {
+    vec![("build", data_plane.build.to_string())]
+}
+
+/// `vns1/veth-ns1 mtu`.
+pub fn setting_name(key: &SettingKey) -> String {
+    format!("{} {}", device_name(&key.netns, &key.device), key.setting.key())
+}
+
+/// A device, with its namespace if that is not mptm's own.
+pub fn device_name(netns: &Netns, device: &str) -> String {
+    match netns {
+        Some(netns) => format!("{netns}/{device}"),
+        None => device.to_owned(),
+    }
+}
+
+fn saved_setting(key: &SettingKey, setting: &SavedSetting) -> Fields {
+    let show = |value| key.setting.show(value);
+    vec![
+        ("value", setting.current.map_or_else(|| "gone".into(), show)),
+        ("wanted", show(setting.value)),
+        ("before", show(setting.before)),
+    ]
+}
+
+fn interface(interface: &Interface) -> Fields {
+    let Interface { ifindex, role, mac, device, peer, manage } = interface;
+    let of_role = match role {
+        Role::Workload { segment } => segment.to_string(),
+        _ => String::new(),
+    };
+    let to = match role {
+        Role::Redirect { to } => to.to_string(),
+        _ => String::new(),
+    };
+    vec![
+        ("role", role.name().into()),
+        ("segment", of_role),
+        ("to", to),
+        ("index", ifindex.to_string()),
+        ("mac", show_mac(*mac)),
+        ("peer", peer.as_ref().map(|peer| device_name(&peer.netns, &peer.name)).unwrap_or_default()),
+        ("takes-frames", if *device == Some(*ifindex) { String::new() } else { "no".into() }),
+        ("manage", if *manage == Manage::default() { String::new() } else { show_manage(*manage) }),
+    ]
+}
+
+fn show_mac(mac: MacAddr) -> String {
+    if mac == MacAddr::ZERO { String::new() } else { mac.to_string() }
+}
+
+fn show_manage(manage: Manage) -> String {
+    let Manage { offloads, mtu, promisc, sysctls } = manage;
+    let all = [(offloads, "offloads"), (mtu, "mtu"), (promisc, "promisc"), (sysctls, "sysctls")];
+    let on: Vec<&str> = all.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
+    if on.is_empty() { "nothing".into() } else { on.join(" ") }
+}
+
+/// The fields of a tunnel that say something.
+pub fn tunnel(tunnel: &Tunnel) -> Fields {
+    let Tunnel {
+        protocol,
+        id,
+        segment,
+        underlay,
+        local,
+        remote,
+        local_mac,
+        remote_mac,
+        src_ports: (min, max),
+        dst_port,
+        inner_mac,
+        mtu,
+        redirect,
+        debug,
+        intact,
+    } = tunnel;
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let flag = |on: bool, text: &str| if on { text.to_owned() } else { String::new() };
+    vec![
+        ("protocol", protocol.to_string()),
+        ("id", id.to_string()),
+        ("segment", segment.to_string()),
+        ("underlay", underlay.to_string()),
+        ("local", text(local.map(|address| address.to_string()))),
+        ("remote", text(remote.map(|address| address.to_string()))),
+        ("local_mac", local_mac.map_or_else(|| "inner".into(), |mac| mac.to_string())),
+        (
+            "remote_mac",
+            match remote_mac {
+                RemoteMac::Known(mac) => mac.to_string(),
+                RemoteMac::Inner => "inner".into(),
+                RemoteMac::Unresolved => "unknown".into(),
+            },
+        ),
+        ("src_port", if *max == 0 { String::new() } else { format!("{min}-{max}") }),
+        ("dst_port", if *dst_port == 0 { String::new() } else { dst_port.to_string() }),
+        ("inner_mac", text(inner_mac.map(|mac| mac.to_string()))),
+        ("mtu", mtu.to_string()),
+        ("redirect", flag(!redirect, "false")),
+        ("debug", flag(*debug, "true")),
+        ("header", flag(!intact, "damaged")),
+    ]
+}
+
+fn route(route: &Route) -> Fields {
+    match route {
+        Route::Tunnel(tunnel) => vec![("tunnel", tunnel.to_string())],
+        Route::Workload { interface, mac, pairs } => {
+            let pairs: Vec<String> =
+                pairs.iter().map(|(prefix, tunnel)| format!("{prefix} by {tunnel}")).collect();
+            vec![
+                ("interface", interface.to_string()),
+                ("mac", mac.map(|mac| mac.to_string()).unwrap_or_default()),
+                ("pairs", pairs.join("; ")),
+            ]
+        }
+    }
+}
+
+/// An endpoint in one line.
+pub fn endpoint(endpoint: &Endpoint) -> String {
+    let Endpoint { protocol, ifindex, id, remote, local, port } = endpoint;
+    let mut text = format!("{protocol} {id}");
+    if let (Some(remote), Some(local)) = (remote, local) {
+        let _ = write!(text, " {remote} -> {local}:{port}");
+    }
+    let _ = write!(text, " on index {ifindex}");
+    text
+}
+
+fn link(link: &Attachment) -> Fields {
+    let Attachment { ifindex, program, mode } = link;
+    vec![
+        ("runs", program.map_or_else(|| "one of another build".into(), |program| program.name().to_owned())),
+        ("mode", mode.map_or_else(|| "detached".into(), |mode| mode.name().to_owned())),
+        ("index", if *ifindex == 0 { "gone".into() } else { ifindex.to_string() }),
+    ]
+}

@@ -1,0 +1,173 @@
+//! From what the file says to the state that it means on this machine: names become indexes, routes and neighbours
+//! become outer headers, and what can't be is said, all at once.
+
+mod interfaces;
+mod routes;
+mod settings;
+mod tunnels;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::config::model::{Config, Location, Name, Role};
+use crate::kernel::{DataPlane as Bpf, KernelError, Network};
+use crate::state::{self, Endpoint, State};
+use crate::store::Live;
+
+/// What stands in the way of a file on this machine.
+#[derive(Debug, thiserror::Error)]
+pub struct ResolveError {
+    /// Where the file asks for it.
+    pub at: Option<Location>,
+    /// The object and what is wrong with it.
+    pub what: String,
+    /// What the kernel said.
+    #[source]
+    pub source: Option<KernelError>,
+    /// A way out.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// How to treat what is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbours {
+    /// Ask the kernel to find missing neighbours, and wait for them a little.
+    Solicit,
+    /// Touch nothing.
+    Look,
+}
+
+/// What a file means here.
+#[derive(Debug)]
+pub struct Resolved {
+    /// What should be.
+    pub state: State,
+    /// What will not work as it stands.
+    pub warnings: Vec<String>,
+}
+
+/// Collects errors and warnings, so that all are said at once.
+#[derive(Debug, Default)]
+struct Findings {
+    errors: Vec<ResolveError>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn error(&mut self, at: &Location, what: impl Into<String>, hint: impl Into<String>) {
+        self.errors.push(ResolveError {
+            at: Some(at.clone()),
+            what: what.into(),
+            source: None,
+            hint: Some(hint.into()),
+        });
+    }
+
+    fn kernel(&mut self, at: &Location, what: impl Into<String>, mut source: KernelError) {
+        let hint = source.hint.take();
+        self.errors.push(ResolveError {
+            at: Some(at.clone()),
+            what: what.into(),
+            source: Some(source),
+            hint,
+        });
+    }
+
+    fn warn(&mut self, what: impl Into<String>) {
+        self.warnings.push(what.into());
+    }
+}
+
+/// Everything that the parts need.
+struct Context<'a> {
+    config: &'a Config,
+    net: &'a dyn Network,
+    bpf: &'a dyn Bpf,
+    live: &'a Live,
+    neighbours: Neighbours,
+}
+
+/// What `config` means on this machine, where `live` is what mptm has there now.
+///
+/// # Errors
+/// Everything that the machine lacks: interfaces, namespaces, routes, room in an MTU; and foreign XDP programs.
+pub fn resolve(
+    config: &Config,
+    bpf: &dyn Bpf,
+    net: &dyn Network,
+    live: &Live,
+    neighbours: Neighbours,
+) -> Result<Resolved, Vec<ResolveError>> {
+    let context = Context { config, net, bpf, live, neighbours };
+    let mut findings = Findings::default();
+    let mut state = State::default();
+
+    match net.netns_cookie(&None) {
+        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns }),
+        Err(source) => {
+            findings.errors.push(ResolveError {
+                at: None,
+                what: "cannot tell this network namespace from others".into(),
+                hint: source.hint.clone(),
+                source: Some(source),
+            });
+        }
+    }
+    let ends = interfaces::resolve(&context, &mut state, &mut findings);
+    tunnels::resolve(&context, &ends, &mut state, &mut findings);
+    for segment in segments(config) {
+        state.segments.insert(segment, BTreeMap::new());
+    }
+    routes::resolve(&context, &ends, &mut state, &mut findings);
+    endpoints(config, &mut state, &mut findings);
+    settings::resolve(&context, &ends, &mut state, &mut findings);
+    // A file that asks for nothing is a node without a data plane.
+    if config.interfaces.is_empty() && config.tunnels.is_empty() {
+        state = State::default();
+    }
+    if findings.errors.is_empty() {
+        Ok(Resolved { state, warnings: findings.warnings })
+    } else {
+        Err(findings.errors)
+    }
+}
+
+/// The segments that the file speaks of.
+fn segments(config: &Config) -> impl Iterator<Item = Name> {
+    let of_interfaces = config.interfaces.values().filter_map(|interface| match &interface.role {
+        Role::Workload { segment, .. } => Some(segment.clone()),
+        _ => None,
+    });
+    of_interfaces.chain(config.tunnels.values().map(|tunnel| tunnel.segment.clone()))
+}
+
+/// Whose outer packets are whose, and on which ports they come.
+fn endpoints(config: &Config, state: &mut State, findings: &mut Findings) {
+    for (name, tunnel) in &state.tunnels {
+        let Some(underlay) = state.interfaces.get(&tunnel.underlay) else { continue };
+        let endpoint = Endpoint {
+            protocol: tunnel.protocol,
+            ifindex: underlay.ifindex,
+            id: tunnel.id,
+            remote: tunnel.remote,
+            local: tunnel.local,
+            port: tunnel.dst_port,
+        };
+        if tunnel.dst_port != 0 {
+            state.ports.insert(tunnel.dst_port, tunnel.protocol);
+        }
+        if let Some(other) = state.endpoints.insert(endpoint, name.clone()) {
+            findings.error(
+                &config.tunnels[name].at,
+                format!("tunnel {name} has the outer addresses and id of tunnel {other}"),
+                "a received packet could belong to either: give one of them another id, local or remote",
+            );
+        }
+    }
+}

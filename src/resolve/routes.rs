@@ -1,0 +1,180 @@
+//! The segments' tables: where each inner address is.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::interfaces::{End, Ends};
+use super::{Context, Findings};
+use crate::config::model::{Addresses, Location, Name, Role};
+use crate::mac::MacAddr;
+use crate::state::{Route, State};
+
+type Table = BTreeMap<IpNet, Route>;
+
+/// Fills in the routes of `segments`.
+pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
+    for (name, interface) in &context.config.interfaces {
+        let (Role::Workload { segment, addresses, mac }, Some(end)) = (&interface.role, ends.get(name))
+        else {
+            continue;
+        };
+        let Some(list) = list(context, name, addresses, end, &interface.at, findings) else { continue };
+        let table = state.segments.entry(segment.clone()).or_default();
+        for prefix in list {
+            let mac = mac.or_else(|| behind(context, end, &prefix));
+            let route = Route::Workload { interface: name.clone(), mac, pairs: BTreeMap::new() };
+            insert(table, segment, prefix, route, &interface.at, findings);
+        }
+    }
+    for (name, tunnel) in context.config.tunnels.iter().filter(|(_, tunnel)| tunnel.from.is_empty()) {
+        let table = state.segments.entry(tunnel.segment.clone()).or_default();
+        for prefix in &tunnel.inner {
+            insert(table, &tunnel.segment, *prefix, Route::Tunnel(name.clone()), &tunnel.at, findings);
+        }
+    }
+    for (name, tunnel) in context.config.tunnels.iter().filter(|(_, tunnel)| !tunnel.from.is_empty()) {
+        let table = state.segments.entry(tunnel.segment.clone()).or_default();
+        for from in &tunnel.from {
+            split(table, from);
+            let sources = inside(table, from);
+            if sources.is_empty() {
+                findings.error(
+                    &tunnel.at,
+                    format!(
+                        "tunnel {name}: no workload of segment {} has {from}, which `from` names",
+                        tunnel.segment
+                    ),
+                    "`from` lists addresses of this node's workloads",
+                );
+            }
+            for source in sources {
+                add_pairs(table, &source, name, &tunnel.inner, &tunnel.at, findings);
+            }
+        }
+    }
+}
+
+/// The addresses of a workload.
+fn list(
+    context: &Context<'_>,
+    name: &Name,
+    addresses: &Addresses,
+    end: &End,
+    at: &Location,
+    findings: &mut Findings,
+) -> Option<Vec<IpNet>> {
+    let Addresses::Peer = addresses else {
+        let Addresses::List(list) = addresses else { return None };
+        return Some(list.clone());
+    };
+    let Some((netns, peer)) = &end.peer else {
+        findings.error(
+            at,
+            format!("interface {name}: addresses = \"peer\", but its other end is not known"),
+            "say peer = { netns = ..., name = ... }, or list the addresses",
+        );
+        return None;
+    };
+    match context.net.addresses(netns, peer.ifindex) {
+        Ok(found) => {
+            let mut found: Vec<IpNet> =
+                found.into_iter().filter(|net| net.addr().is_ipv4()).map(|net| net.addr().into()).collect();
+            found.sort_unstable();
+            found.dedup();
+            if found.is_empty() {
+                findings.warn(format!("interface {name}: its peer {} has no address yet", peer.name));
+            }
+            Some(found)
+        }
+        Err(error) => {
+            findings.kernel(at, format!("interface {name}: cannot read the addresses of its peer"), error);
+            None
+        }
+    }
+}
+
+/// The MAC address that answers for a workload's address: its peer's, or what the neighbour table has.
+fn behind(context: &Context<'_>, end: &End, prefix: &IpNet) -> Option<MacAddr> {
+    match &end.peer {
+        Some((_, peer)) => peer.mac,
+        None if prefix.prefix_len() == prefix.max_prefix_len() => {
+            context.net.neighbour(end.link.ifindex, prefix.addr()).ok().flatten()
+        }
+        None => None,
+    }
+}
+
+fn owner(route: &Route) -> String {
+    match route {
+        Route::Workload { interface, .. } => format!("interface {interface}"),
+        Route::Tunnel(tunnel) => format!("tunnel {tunnel}"),
+    }
+}
+
+fn insert(
+    table: &mut Table,
+    segment: &Name,
+    prefix: IpNet,
+    route: Route,
+    at: &Location,
+    findings: &mut Findings,
+) {
+    let new = owner(&route);
+    if let Some(other) = table.insert(prefix, route) {
+        let other = owner(&other);
+        findings.error(
+            at,
+            format!("{new}: {prefix} of segment {segment} is already that of {other}"),
+            "an address has one place in a segment; another `segment` may use it again",
+        );
+    }
+}
+
+/// Where `from` is a part of a workload's prefix, that part becomes a route of its own.
+fn split(table: &mut Table, from: &IpNet) {
+    if table.contains_key(from) {
+        return;
+    }
+    let mut wider = from.supernet();
+    while let Some(prefix) = wider {
+        if let Some(route) = table.get(&prefix) {
+            if matches!(route, Route::Workload { .. }) {
+                let route = route.clone();
+                table.insert(*from, route);
+            }
+            return;
+        }
+        wider = prefix.supernet();
+    }
+}
+
+/// The workload prefixes inside of `from`.
+fn inside(table: &Table, from: &IpNet) -> Vec<IpNet> {
+    table
+        .iter()
+        .filter(|(prefix, route)| matches!(route, Route::Workload { .. }) && from.contains(*prefix))
+        .map(|(prefix, _)| *prefix)
+        .collect()
+}
+
+fn add_pairs(
+    table: &mut Table,
+    source: &IpNet,
+    tunnel: &Name,
+    inner: &[IpNet],
+    at: &Location,
+    findings: &mut Findings,
+) {
+    let Some(Route::Workload { pairs, .. }) = table.get_mut(source) else { return };
+    for prefix in inner {
+        match pairs.insert(*prefix, tunnel.clone()) {
+            Some(other) if other != *tunnel => findings.error(
+                at,
+                format!("tunnel {tunnel}: from {source} to {prefix} is already the way of tunnel {other}"),
+                "a pair of source and destination takes one tunnel: make one `from` or `inner` narrower",
+            ),
+            _ => {}
+        }
+    }
+}

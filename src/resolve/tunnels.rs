@@ -1,0 +1,241 @@
+//! Tunnels: outer addresses from routes, MAC addresses from neighbours, and the room in the MTU.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::interfaces::{End, Ends};
+use super::{Context, Findings, Neighbours};
+use crate::config::model::{self, Name};
+use crate::kernel::{KernelError, Route};
+use crate::mac::MacAddr;
+use crate::protocol;
+use crate::state::{RemoteMac, State, Tunnel};
+
+/// How long a missing neighbour may take to answer. Linux asks once a second.
+const NEIGHBOUR_WAIT: Duration = Duration::from_millis(1500);
+/// How often the table is looked at meanwhile.
+const NEIGHBOUR_POLL: Duration = Duration::from_millis(10);
+/// RFC 791: every module must be able to forward 68 bytes unfragmented.
+const MIN_MTU: u32 = 68;
+
+/// Fills in `tunnels`.
+pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
+    let mut routes = BTreeMap::new();
+    for (name, tunnel) in &context.config.tunnels {
+        let Some(underlay) = ends.get(&tunnel.underlay) else { continue };
+        if let Some(route) = route(context, name, tunnel, underlay, findings) {
+            routes.insert(name, route);
+        }
+    }
+    let wanted: BTreeSet<(u32, IpAddr)> = routes
+        .iter()
+        .filter(|(name, _)| needs_neighbour(&context.config.tunnels[**name]))
+        .filter_map(|(name, route)| {
+            let underlay = ends.get(&context.config.tunnels[*name].underlay)?;
+            Some((underlay.link.ifindex, route.as_ref()?.next_hop))
+        })
+        .collect();
+    let neighbours = match neighbours(context, &wanted) {
+        Ok(neighbours) => neighbours,
+        Err(error) => {
+            let at = context.config.tunnels.values().next().map(|tunnel| &tunnel.at);
+            if let Some(at) = at {
+                findings.kernel(at, "cannot look up the tunnels' next hops", error);
+            }
+            return;
+        }
+    };
+    for (name, route) in routes {
+        let config = &context.config.tunnels[name];
+        let Some(underlay) = ends.get(&config.underlay) else { continue };
+        let next_hop = route.map(|route| route.next_hop);
+        let known = next_hop.and_then(|next_hop| neighbours.get(&(underlay.link.ifindex, next_hop)).copied());
+        let remote_mac = remote_mac(context, name, config, known, next_hop, findings);
+        let local = config.local.or(route.map(|route| route.source));
+        let local_mac =
+            config.local_mac.or(if config.protocol.has_outer_ip() { underlay.link.mac } else { None });
+        let mut tunnel = Tunnel {
+            protocol: config.protocol,
+            id: config.id,
+            segment: config.segment.clone(),
+            underlay: config.underlay.clone(),
+            local,
+            remote: config.remote,
+            local_mac,
+            remote_mac,
+            src_ports: if config.protocol.default_port().is_some() {
+                config.src_port.range()
+            } else {
+                (0, 0)
+            },
+            dst_port: config.dst_port,
+            inner_mac: config.inner_mac,
+            mtu: 0,
+            redirect: config.redirect,
+            debug: config.debug,
+            intact: true,
+        };
+        match mtu(name, config, &tunnel, underlay, findings) {
+            Some(mtu) => tunnel.mtu = mtu,
+            None => continue,
+        }
+        state.tunnels.insert(name.clone(), tunnel);
+    }
+}
+
+/// Whether the outer destination MAC address has to be looked up.
+fn needs_neighbour(tunnel: &model::Tunnel) -> bool {
+    tunnel.protocol.has_outer_ip() && tunnel.remote_mac.is_none() && tunnel.redirect
+}
+
+/// The way to the far end. Some(None): it needs none. None: it has none, which is said.
+fn route(
+    context: &Context<'_>,
+    name: &Name,
+    tunnel: &model::Tunnel,
+    underlay: &End,
+    findings: &mut Findings,
+) -> Option<Option<Route>> {
+    let Some(remote) = tunnel.remote.filter(|_| tunnel.protocol.has_outer_ip()) else {
+        return Some(None);
+    };
+    match context.net.route(remote, tunnel.local, underlay.link.ifindex) {
+        Ok(Some(route)) => Some(Some(route)),
+        Ok(None) => {
+            findings.error(
+                &tunnel.at,
+                format!("tunnel {name}: there is no route to {remote} by {}", tunnel.underlay),
+                format!(
+                    "see `ip route get {remote} oif {}`; is the interface up, with an address?",
+                    tunnel.underlay
+                ),
+            );
+            None
+        }
+        Err(error) => {
+            findings.kernel(
+                &tunnel.at,
+                format!("tunnel {name}: cannot look up the route to {remote}"),
+                error,
+            );
+            None
+        }
+    }
+}
+
+/// The MAC addresses of the next hops, asked for if they may be.
+fn neighbours(
+    context: &Context<'_>,
+    wanted: &BTreeSet<(u32, IpAddr)>,
+) -> Result<BTreeMap<(u32, IpAddr), MacAddr>, KernelError> {
+    let mut known = BTreeMap::new();
+    let mut missing = Vec::new();
+    for (ifindex, address) in wanted {
+        match context.net.neighbour(*ifindex, *address)? {
+            Some(mac) => drop(known.insert((*ifindex, *address), mac)),
+            None => missing.push((*ifindex, *address)),
+        }
+    }
+    if missing.is_empty() || context.neighbours == Neighbours::Look {
+        return Ok(known);
+    }
+    context.net.solicit(&missing)?;
+    let deadline = Instant::now() + NEIGHBOUR_WAIT;
+    while !missing.is_empty() && Instant::now() < deadline {
+        std::thread::sleep(NEIGHBOUR_POLL);
+        let mut still = Vec::new();
+        for (ifindex, address) in missing {
+            match context.net.neighbour(ifindex, address)? {
+                Some(mac) => drop(known.insert((ifindex, address), mac)),
+                None => still.push((ifindex, address)),
+            }
+        }
+        missing = still;
+    }
+    Ok(known)
+}
+
+fn remote_mac(
+    context: &Context<'_>,
+    name: &Name,
+    tunnel: &model::Tunnel,
+    known: Option<MacAddr>,
+    next_hop: Option<IpAddr>,
+    findings: &mut Findings,
+) -> RemoteMac {
+    if let Some(mac) = tunnel.remote_mac.or(known) {
+        return RemoteMac::Known(mac);
+    }
+    if !tunnel.protocol.has_outer_ip() {
+        return RemoteMac::Inner;
+    }
+    if !tunnel.redirect {
+        // The host's stack will find it; the program writes the receiving interface's own over it.
+        return RemoteMac::Known(MacAddr::ZERO);
+    }
+    let next_hop = next_hop.map_or_else(|| "?".to_owned(), |address| address.to_string());
+    // What the kernel forgot, the tunnel may still know: it served until now.
+    if let Some(live) = context.live.state.tunnels.get(name)
+        && let RemoteMac::Known(mac) = live.remote_mac
+        && live.remote == tunnel.remote
+        && live.underlay == tunnel.underlay
+        && mac != MacAddr::ZERO
+    {
+        if context.neighbours == Neighbours::Solicit {
+            findings.warn(format!(
+                "tunnel {name}: next hop {next_hop} on {} does not answer; its last known MAC address {mac} stays",
+                tunnel.underlay
+            ));
+        }
+        return RemoteMac::Known(mac);
+    }
+    findings.warn(match context.neighbours {
+        Neighbours::Solicit => format!(
+            "tunnel {name}: next hop {next_hop} on {} does not answer, so nothing can be sent yet: apply again when \
+             it is up",
+            tunnel.underlay
+        ),
+        Neighbours::Look => format!(
+            "tunnel {name}: the MAC address of next hop {next_hop} on {} is not known yet; apply asks for it",
+            tunnel.underlay
+        ),
+    });
+    RemoteMac::Unresolved
+}
+
+/// The largest inner packet.
+fn mtu(
+    name: &Name,
+    config: &model::Tunnel,
+    tunnel: &Tunnel,
+    underlay: &End,
+    findings: &mut Findings,
+) -> Option<u32> {
+    let overhead = protocol::overhead(tunnel);
+    let room = underlay.link.mtu.saturating_sub(overhead);
+    let has = format!(
+        "{} has an MTU of {}, and {} takes {overhead} of it",
+        config.underlay, underlay.link.mtu, config.protocol
+    );
+    match config.mtu {
+        Some(mtu) if mtu > room => {
+            findings.error(
+                &config.at,
+                format!("tunnel {name}: no room for mtu = {mtu}: {has}"),
+                format!("at most mtu = {room}; or a larger MTU on {}", config.underlay),
+            );
+            None
+        }
+        Some(mtu) => Some(mtu),
+        None if room < MIN_MTU => {
+            findings.error(
+                &config.at,
+                format!("tunnel {name}: no room for packets of {MIN_MTU} bytes: {has}"),
+                format!("set a larger MTU: ip link set {} mtu {}", config.underlay, overhead + 1500),
+            );
+            None
+        }
+        None => Some(room),
+    }
+}

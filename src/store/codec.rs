@@ -1,0 +1,244 @@
+//! One object of the state as one struct of bpf/abi.h, and back.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use zerocopy::FromBytes;
+
+use super::ids::Ids;
+use crate::config::model::{Manage, Name};
+use crate::kernel::abi::{self, manage_flags, role, tunnel_flags};
+use crate::kernel::{KernelError, Map, Netns};
+use crate::mac::MacAddr;
+use crate::protocol::{self, Header, Protocol};
+use crate::state::{Endpoint, Interface, RemoteMac, Role, Tunnel};
+
+/// The bytes of a map as a struct.
+pub fn decode<T: FromBytes>(map: Map, bytes: &[u8]) -> Result<T, KernelError> {
+    T::read_from_bytes(bytes).map_err(|_| {
+        KernelError::plain(format!(
+            "the map {} has entries of {} bytes, not of {}",
+            map.name(),
+            bytes.len(),
+            size_of::<T>()
+        ))
+        .hint("it is of another version of mptm, or not mptm's at all")
+    })
+}
+
+/// A prefix as a key: (table, prefix) of `routes` or of `prefixes`, whichever has such.
+pub enum RouteKey {
+    /// One address.
+    Host(abi::RouteKey),
+    /// More.
+    Prefix(abi::PrefixKey),
+}
+
+/// The key of a route.
+pub fn route_key(table: u32, prefix: &IpNet) -> RouteKey {
+    let address = abi::map_address(prefix.network());
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        return RouteKey::Host(abi::RouteKey { table, address });
+    }
+    let bits = abi::mapped_bits(prefix.network()) + u32::from(prefix.prefix_len());
+    RouteKey::Prefix(abi::PrefixKey { prefix_len: 32 + bits, table, address })
+}
+
+/// The prefix in a key. None: no such key comes from mptm.
+pub fn read_prefix(address: [u8; 16], mapped_len: u32) -> Option<IpNet> {
+    // ::/0 and the like have no address of their own family: what is not mapped is IPv6.
+    let address = abi::unmap_address(address).unwrap_or(IpAddr::V6([0; 16].into()));
+    let length = mapped_len.checked_sub(abi::mapped_bits(address))?;
+    IpNet::new(address, u8::try_from(length).ok()?).ok()
+}
+
+/// The value of `interfaces`.
+pub fn encode_interface(
+    name: &Name,
+    interface: &Interface,
+    ids: &mut Ids,
+) -> Result<abi::Interface, KernelError> {
+    let Interface { ifindex: _, role, mac, device: _, peer: _, manage } = interface;
+    let mut value = abi::Interface {
+        slot: ids.interface(name)?,
+        mac: mac.0,
+        manage: encode_manage(*manage),
+        ..Default::default()
+    };
+    match role {
+        Role::Underlay => value.role = role::UNDERLAY,
+        Role::Workload { segment } => {
+            value.role = role::WORKLOAD;
+            value.table = ids.segment(segment)?;
+        }
+        Role::Redirect { to } => {
+            value.role = role::REDIRECT;
+            value.to = ids.interface(to)?;
+        }
+        Role::Pass => value.role = role::PASS,
+    }
+    Ok(value)
+}
+
+/// What an interface does. None: it refers to what is not there.
+pub fn decode_role(value: &abi::Interface, ids: &Ids) -> Option<Role> {
+    Some(match value.role {
+        role::UNDERLAY => Role::Underlay,
+        role::WORKLOAD => Role::Workload { segment: ids.segments.name(value.table)?.clone() },
+        role::REDIRECT => Role::Redirect { to: ids.interfaces.name(value.to)?.clone() },
+        role::PASS => Role::Pass,
+        _ => return None,
+    })
+}
+
+fn encode_manage(manage: Manage) -> u16 {
+    let Manage { offloads, mtu, promisc, sysctls } = manage;
+    [
+        (offloads, manage_flags::OFFLOADS),
+        (mtu, manage_flags::MTU),
+        (promisc, manage_flags::PROMISC),
+        (sysctls, manage_flags::SYSCTLS),
+    ]
+    .into_iter()
+    .filter_map(|(on, flag)| on.then_some(flag))
+    .fold(0, |flags, flag| flags | flag)
+}
+
+/// What may be set on an interface.
+pub fn decode_manage(flags: u16) -> Manage {
+    Manage {
+        offloads: flags & manage_flags::OFFLOADS != 0,
+        mtu: flags & manage_flags::MTU != 0,
+        promisc: flags & manage_flags::PROMISC != 0,
+        sysctls: flags & manage_flags::SYSCTLS != 0,
+    }
+}
+
+/// The value of `tunnels`, with the slot of its underlay and the table of its segment.
+pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
+    // Exhaustive: a new field does not compile until it is written.
+    let Tunnel {
+        protocol,
+        id: _,
+        segment: _,
+        underlay: _,
+        local: _,
+        remote: _,
+        local_mac: _,
+        remote_mac: _,
+        src_ports: (port_min, port_max),
+        dst_port: _,
+        inner_mac,
+        mtu,
+        redirect,
+        debug,
+        intact: _,
+    } = tunnel;
+    let header = protocol::header(tunnel);
+    let mut flags = header.flags;
+    for (on, flag) in [
+        (inner_mac.is_some(), tunnel_flags::INNER_MAC),
+        (!redirect, tunnel_flags::STACK),
+        (*debug, tunnel_flags::DEBUG),
+    ] {
+        if on {
+            flags |= flag;
+        }
+    }
+    abi::Tunnel {
+        header: header.padded(),
+        header_len: header.bytes.len() as u16,
+        pop: header.pop,
+        l3_offset: header.l3_offset,
+        l4_offset: header.l4_offset,
+        ip_sum: header.ip_sum(),
+        mtu: *mtu,
+        flags,
+        device,
+        table,
+        port_count: u32::from(port_max - port_min) + 1,
+        port_min: *port_min,
+        protocol: *protocol as u16,
+        inner_mac: inner_mac.unwrap_or(MacAddr::ZERO).0,
+        pad: [0; 2],
+    }
+}
+
+/// The tunnel in a value of `tunnels`. None: it refers to what is not there.
+pub fn decode_tunnel(value: &abi::Tunnel, ids: &Ids) -> Option<Tunnel> {
+    let protocol = Protocol::from_number(u8::try_from(value.protocol).ok()?)?;
+    let length = usize::from(value.header_len).min(value.header.len());
+    let header = Header {
+        bytes: value.header[..length].to_vec(),
+        pop: value.pop,
+        l3_offset: value.l3_offset,
+        l4_offset: value.l4_offset,
+        flags: value.flags,
+    };
+    let mac = |at: usize| Some(MacAddr(header.bytes.get(at..at + 6)?.try_into().ok()?));
+    let has = |flag| value.flags & flag != 0;
+    let (id, dst_port) = protocol::read_id_and_port(protocol, &header);
+    let (local, remote) = protocol::read_addresses(&header);
+    let port_max = u32::from(value.port_min) + value.port_count.saturating_sub(1);
+    let mut tunnel = Tunnel {
+        protocol,
+        id,
+        segment: ids.segments.name(value.table)?.clone(),
+        underlay: ids.interfaces.name(value.device)?.clone(),
+        local,
+        remote,
+        local_mac: if has(tunnel_flags::KEEP_SOURCE) { None } else { mac(6) },
+        remote_mac: if has(tunnel_flags::KEEP_DESTINATION) {
+            RemoteMac::Inner
+        } else if has(tunnel_flags::UNRESOLVED) {
+            RemoteMac::Unresolved
+        } else {
+            RemoteMac::Known(mac(0)?)
+        },
+        src_ports: (value.port_min, u16::try_from(port_max).unwrap_or(u16::MAX)),
+        dst_port,
+        inner_mac: has(tunnel_flags::INNER_MAC).then_some(MacAddr(value.inner_mac)),
+        mtu: value.mtu,
+        redirect: !has(tunnel_flags::STACK),
+        debug: has(tunnel_flags::DEBUG),
+        intact: true,
+    };
+    tunnel.intact = encode_tunnel(&tunnel, value.device, value.table) == *value;
+    Some(tunnel)
+}
+
+/// The key of `endpoints`.
+pub fn encode_endpoint(endpoint: &Endpoint) -> abi::Endpoint {
+    let Endpoint { protocol, ifindex, id, remote, local, port } = endpoint;
+    let address = |address: &Option<IpAddr>| address.map_or([0; 16], abi::map_address);
+    abi::Endpoint {
+        remote: address(remote),
+        local: address(local),
+        id: *id,
+        ifindex: *ifindex,
+        port: *port,
+        protocol: *protocol as u16,
+    }
+}
+
+/// The endpoint in a key. None: no such key comes from mptm.
+pub fn decode_endpoint(key: &abi::Endpoint) -> Option<Endpoint> {
+    Some(Endpoint {
+        protocol: Protocol::from_number(u8::try_from(key.protocol).ok()?)?,
+        ifindex: key.ifindex,
+        id: key.id,
+        remote: abi::unmap_address(key.remote),
+        local: abi::unmap_address(key.local),
+        port: key.port,
+    })
+}
+
+/// A namespace as `saved` and `names` write it.
+pub fn netns_text(netns: &Netns) -> String {
+    netns.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The reverse of `netns_text`.
+pub fn read_netns(text: &str) -> Netns {
+    text.parse().ok()
+}

@@ -1,0 +1,11 @@
+//! A [`State`](crate::state::State) as the bytes of the pinned maps and the settings of devices: read from the kernel,
+//! and written to it step by step.
+
+mod codec;
+mod ids;
+mod read;
+mod write;
+
+pub use ids::Ids;
+pub use read::{Live, read};
+pub use write::execute;

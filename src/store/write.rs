@@ -1,0 +1,313 @@
+//! From a step to the kernel.
+
+use ipnet::IpNet;
+use zerocopy::{FromZeros, IntoBytes};
+
+use super::codec::{
+    RouteKey, decode, encode_endpoint, encode_interface, encode_tunnel, netns_text, route_key,
+};
+use super::ids::Ids;
+use crate::config::model::Name;
+use crate::kernel::abi::{self, name_kind, target};
+use crate::kernel::{DataPlane as Bpf, KernelError, Map, Network};
+use crate::mac::MacAddr;
+use crate::plan::{Change, Step};
+use crate::protocol::Protocol;
+use crate::state::{Attachment, DataPlane, Interface, Route, SavedSetting, SettingKey, Tunnel};
+
+/// Carries out one step. `ids` are those of the data plane that is there, and follow.
+///
+/// # Errors
+/// What the kernel refuses. The step may then be half done; carrying out its inverse is always possible.
+pub fn execute(
+    step: &Step,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+) -> Result<(), KernelError> {
+    match step {
+        Step::DataPlane(change) => data_plane(change, bpf),
+        Step::Setting(key, change) => setting(key, change, bpf, net),
+        Step::Segment(name, change) => segment(name, change, bpf, ids),
+        Step::Interface(name, change) => interface(name, change, bpf, ids),
+        Step::Port(port, change) => udp_port(*port, change.after().copied(), bpf),
+        Step::Tunnel(name, change) => tunnel(name, change, bpf, ids),
+        Step::Route(segment, prefix, change) => route(segment, prefix, change, bpf, ids),
+        Step::Endpoint(endpoint, change) => {
+            let key = encode_endpoint(endpoint);
+            match change.after() {
+                Some(tunnel) => {
+                    let id = ids.tunnel(tunnel)?;
+                    bpf.put(Map::Endpoints, key.as_bytes(), id.as_bytes())
+                }
+                None => bpf.delete(Map::Endpoints, key.as_bytes()),
+            }
+        }
+        Step::Link(name, change) => link(name, change, bpf),
+    }
+}
+
+fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    let row = |data_plane: &DataPlane| abi::Meta {
+        layout: abi::LAYOUT,
+        pad: 0,
+        netns: data_plane.netns,
+        build: data_plane.build.0,
+        version: abi::text_field(env!("CARGO_PKG_VERSION")),
+    };
+    match change {
+        Change::Add(after) => bpf.create(row(after).as_bytes()),
+        Change::Modify { after, .. } if after.build == bpf.build() => {
+            bpf.replace_programs(row(after).as_bytes())
+        }
+        Change::Modify { after, .. } => bpf.restore_programs(row(after).as_bytes()),
+        Change::Remove(_) => bpf.destroy(),
+    }
+}
+
+fn saved_key(key: &SettingKey, setting: &SavedSetting) -> abi::SavedKey {
+    abi::SavedKey {
+        setting: abi::text_field(&key.setting.key()),
+        ifindex: setting.ifindex,
+        pad: 0,
+        netns: setting.netns_cookie,
+    }
+}
+
+fn setting(
+    key: &SettingKey,
+    change: &Change<SavedSetting>,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+) -> Result<(), KernelError> {
+    let set = |net: &mut dyn Network, value| net.set(&key.netns, &key.device, &key.setting, value);
+    if let Some(after) = change.after() {
+        if let Some(before) = change.before()
+            && saved_key(key, before) != saved_key(key, after)
+        {
+            // Another device of the same name: what was saved went with the old one.
+            bpf.delete(Map::Saved, saved_key(key, before).as_bytes())?;
+        }
+        let value = abi::Saved {
+            before: after.before,
+            value: after.value,
+            netns: abi::text_field(&netns_text(&key.netns)),
+            device: abi::text_field(&key.device),
+        };
+        // Saved first: whatever happens then, it can be put back.
+        bpf.put(Map::Saved, saved_key(key, after).as_bytes(), value.as_bytes())?;
+        return match after.current {
+            Some(value) => set(net, value),
+            None => Ok(()),
+        };
+    }
+    let Some(gone) = change.before() else { return Ok(()) };
+    // What somebody else has changed since is theirs.
+    if gone.current == Some(gone.value) && gone.before != gone.value {
+        set(net, gone.before)?;
+    }
+    bpf.delete(Map::Saved, saved_key(key, gone).as_bytes())
+}
+
+fn put_name(bpf: &mut dyn Bpf, kind: u32, id: u32, text: &str) -> Result<(), KernelError> {
+    let key = abi::NameKey { kind, id };
+    bpf.put(Map::Names, key.as_bytes(), abi::NameText { text: abi::text_field(text) }.as_bytes())
+}
+
+fn delete_name(bpf: &mut dyn Bpf, kind: u32, id: u32) -> Result<(), KernelError> {
+    bpf.delete(Map::Names, abi::NameKey { kind, id }.as_bytes())
+}
+
+fn segment(name: &Name, change: &Change<()>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
+    let table = ids.segment(name)?;
+    if change.after().is_some() {
+        return put_name(bpf, name_kind::SEGMENT, table, name);
+    }
+    delete_name(bpf, name_kind::SEGMENT, table)?;
+    ids.segments.remove(name);
+    Ok(())
+}
+
+fn interface(
+    name: &Name,
+    change: &Change<Interface>,
+    bpf: &mut dyn Bpf,
+    ids: &mut Ids,
+) -> Result<(), KernelError> {
+    let slot = ids.interface(name)?;
+    if let Some(after) = change.after() {
+        put_name(bpf, name_kind::INTERFACE, slot, name)?;
+        match &after.peer {
+            Some(peer) => {
+                put_name(bpf, name_kind::PEER_NETNS, slot, &netns_text(&peer.netns))?;
+                put_name(bpf, name_kind::PEER, slot, &peer.name)?;
+            }
+            None => {
+                delete_name(bpf, name_kind::PEER_NETNS, slot)?;
+                delete_name(bpf, name_kind::PEER, slot)?;
+            }
+        }
+        match after.device {
+            Some(device) => bpf.put(Map::Devices, slot.as_bytes(), device.as_bytes())?,
+            None => bpf.delete(Map::Devices, slot.as_bytes())?,
+        }
+        let value = encode_interface(name, after, ids)?;
+        bpf.put(Map::Interfaces, after.ifindex.as_bytes(), value.as_bytes())?;
+        if let Some(before) = change.before()
+            && before.ifindex != after.ifindex
+        {
+            delete_interface(before.ifindex, slot, bpf)?;
+        }
+        return Ok(());
+    }
+    if let Some(gone) = change.before() {
+        delete_interface(gone.ifindex, slot, bpf)?;
+    }
+    bpf.delete(Map::Devices, slot.as_bytes())?;
+    for kind in [name_kind::PEER_NETNS, name_kind::PEER, name_kind::INTERFACE] {
+        delete_name(bpf, kind, slot)?;
+    }
+    ids.interfaces.remove(name);
+    Ok(())
+}
+
+/// Removes an interface's entry, unless its index has become another interface's.
+fn delete_interface(ifindex: u32, slot: u32, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    match bpf.get(Map::Interfaces, ifindex.as_bytes())? {
+        Some(bytes) if decode::<abi::Interface>(Map::Interfaces, &bytes)?.slot == slot => {
+            bpf.delete(Map::Interfaces, ifindex.as_bytes())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    let mut ports = bpf.get(Map::UdpPorts, 0_u32.as_bytes())?.unwrap_or_default();
+    if let Some(entry) = ports.get_mut(usize::from(port)) {
+        *entry = protocol.map_or(0, |protocol| protocol as u8);
+    }
+    bpf.put(Map::UdpPorts, 0_u32.as_bytes(), &ports)
+}
+
+fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
+    let id = ids.tunnel(name)?;
+    let Some(after) = change.after() else {
+        bpf.put(Map::Active, id.as_bytes(), 0_u32.as_bytes())?;
+        delete_name(bpf, name_kind::TUNNEL, id)?;
+        ids.tunnels.remove(name);
+        return Ok(());
+    };
+    let value = encode_tunnel(after, ids.interface(&after.underlay)?, ids.segment(&after.segment)?);
+    let active = match bpf.get(Map::Active, id.as_bytes())? {
+        Some(bytes) => decode::<u32>(Map::Active, &bytes)?,
+        None => 0,
+    };
+    if change.before().is_none() {
+        put_name(bpf, name_kind::TUNNEL, id, name)?;
+        bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
+    }
+    // Written aside, then brought into force by one store.
+    let other: u32 = if active == 1 { 2 } else { 1 };
+    bpf.put(Map::Tunnels, (2 * id + other - 1).as_bytes(), value.as_bytes())?;
+    bpf.put(Map::Active, id.as_bytes(), other.as_bytes())
+}
+
+fn put_route(
+    table: u32,
+    prefix: &IpNet,
+    value: Option<abi::Route>,
+    bpf: &mut dyn Bpf,
+) -> Result<(), KernelError> {
+    match (route_key(table, prefix), value) {
+        (RouteKey::Host(key), Some(value)) => bpf.put(Map::Routes, key.as_bytes(), value.as_bytes()),
+        (RouteKey::Host(key), None) => bpf.delete(Map::Routes, key.as_bytes()),
+        (RouteKey::Prefix(key), Some(value)) => bpf.put(Map::Prefixes, key.as_bytes(), value.as_bytes()),
+        (RouteKey::Prefix(key), None) => bpf.delete(Map::Prefixes, key.as_bytes()),
+    }
+}
+
+fn tunnel_route(tunnel: &Name, ids: &mut Ids) -> Result<abi::Route, KernelError> {
+    Ok(abi::Route { id: ids.tunnel(tunnel)?, target: target::TUNNEL, ..Default::default() })
+}
+
+/// The table that the route of a workload address has for its pairs; 0: none.
+fn pairs_table(table: u32, prefix: &IpNet, bpf: &dyn Bpf) -> Result<u32, KernelError> {
+    let bytes = match route_key(table, prefix) {
+        RouteKey::Host(key) => bpf.get(Map::Routes, key.as_bytes())?,
+        RouteKey::Prefix(key) => bpf.get(Map::Prefixes, key.as_bytes())?,
+    };
+    match bytes {
+        Some(bytes) => Ok(decode::<abi::Route>(Map::Routes, &bytes)?.pairs),
+        None => Ok(0),
+    }
+}
+
+fn route(
+    segment: &Name,
+    prefix: &IpNet,
+    change: &Change<Route>,
+    bpf: &mut dyn Bpf,
+    ids: &mut Ids,
+) -> Result<(), KernelError> {
+    let table = ids.segment(segment)?;
+    let none = std::collections::BTreeMap::new();
+    let pairs_of = |route: Option<&Route>| match route {
+        Some(Route::Workload { pairs, .. }) => pairs.clone(),
+        _ => none.clone(),
+    };
+    let old_pairs = pairs_of(change.before());
+    let new_pairs = pairs_of(change.after());
+    let mut pairs = if old_pairs.is_empty() { 0 } else { pairs_table(table, prefix, bpf)? };
+
+    // A pair is there before the route that leads to it, and goes after it.
+    if !new_pairs.is_empty() {
+        if pairs == 0 {
+            pairs = ids.new_pairs();
+        }
+        for (destination, tunnel) in &new_pairs {
+            if old_pairs.get(destination) != Some(tunnel) {
+                put_route(pairs, destination, Some(tunnel_route(tunnel, ids)?), bpf)?;
+            }
+        }
+    }
+    let value = match change.after() {
+        Some(Route::Tunnel(tunnel)) => Some(tunnel_route(tunnel, ids)?),
+        Some(Route::Workload { interface, mac, pairs: _ }) => Some(abi::Route {
+            id: ids.interface(interface)?,
+            pairs: if new_pairs.is_empty() { 0 } else { pairs },
+            target: target::WORKLOAD,
+            mac: mac.unwrap_or(MacAddr::ZERO).0,
+        }),
+        None => None,
+    };
+    put_route(table, prefix, value, bpf)?;
+    if pairs != 0 {
+        for destination in old_pairs.keys().filter(|destination| !new_pairs.contains_key(destination)) {
+            put_route(pairs, destination, None, bpf)?;
+        }
+        if new_pairs.is_empty() {
+            ids.pairs.remove(&pairs);
+        }
+    }
+    Ok(())
+}
+
+fn link(name: &Name, change: &Change<Attachment>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    let Some(after) = change.after() else {
+        return bpf.detach(name);
+    };
+    let (Some(program), Some(mode)) = (after.program, after.mode) else {
+        // Only as the undoing of a step that mended a dead link: there is nothing to go back to.
+        return bpf.detach(name);
+    };
+    match change.before() {
+        Some(before) if before.ifindex == after.ifindex && before.mode == after.mode => {
+            bpf.update_link(name, program)
+        }
+        Some(_) => {
+            bpf.detach(name)?;
+            bpf.attach(name, program, after.ifindex, mode)
+        }
+        None => bpf.attach(name, program, after.ifindex, mode),
+    }
+}
