@@ -2,8 +2,10 @@
 
 use std::io;
 
+mod linux;
 mod network;
 
+pub use linux::{LinuxNetwork, enter_netns};
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
 
 /// What the kernel refused: the object and the operation, the cause, and a way out where there is one.
@@ -36,4 +38,11 @@ impl KernelError {
         self.hint = Some(hint.into());
         self
     }
+}
+
+/// A refusal, with a hint if it was for want of privilege.
+fn refused(what: impl Into<String>, cause: io::Error) -> KernelError {
+    let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+    let error = KernelError::new(what, cause);
+    if denied { error.hint("this needs root, or CAP_NET_ADMIN") } else { error }
 }
