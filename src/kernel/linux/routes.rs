@@ -26,42 +26,60 @@ pub(super) fn route(
     let what = || format!("cannot look up the route to {to}{from_text} by device {ifindex}");
     let Some(from) = from else {
         return match lookup(connection, to, None, ifindex) {
-            // What a blackhole says.
-            Err(error) if errno(&error) == Some(libc::EINVAL) => Ok(None),
+            Err(error) if is_dead_end(&error) => Ok(None),
             answer => answer.map_err(|error| refused(what(), error)),
         };
     };
-    let no_such_source = |error| {
+    let cannot = |error| refused(what(), error);
+    let no_such_source = || {
         let hint = format!("{from} must be an address of this machine: `ip address add` gives it one");
-        KernelError::new(what(), error).hint(hint)
+        KernelError::new(what(), io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)).hint(hint)
     };
     if from.is_ipv4() != to.is_ipv4() {
         let error = io::Error::new(io::ErrorKind::InvalidInput, "one address is IPv4 and the other IPv6");
         return Err(KernelError::new(what(), error));
     }
-    match from {
-        IpAddr::V4(_) => match lookup(connection, to, Some(from), ifindex) {
-            Err(error) if errno(&error) == Some(libc::EINVAL) => Err(no_such_source(error)),
-            answer => answer.map_err(|error| refused(what(), error)),
-        },
-        IpAddr::V6(source) => {
-            // An IPv6 lookup takes any source.
-            if !links::has_ipv6(connection, source).map_err(|error| refused(what(), error))? {
-                return Err(no_such_source(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)));
-            }
-            let mut answer = lookup(connection, to, Some(from), ifindex);
-            if matches!(answer, Ok(None)) {
-                // With a source, the device is but a preference; without, only its own routes count.
-                answer = lookup(connection, to, None, ifindex);
-            }
-            match answer {
-                Err(error) if errno(&error) == Some(libc::EINVAL) => Ok(None),
-                answer => answer
-                    .map(|route| route.map(|route| Route { source: from, ..route }))
-                    .map_err(|error| refused(what(), error)),
-            }
+    if let IpAddr::V6(source) = from {
+        // An IPv6 lookup takes any source.
+        if !links::has_ipv6(connection, source).map_err(cannot)? {
+            return Err(no_such_source());
         }
+        let mut answer = lookup(connection, to, Some(from), ifindex);
+        if matches!(answer, Ok(None)) {
+            // With a source, the device is but a preference; without, only its own routes count.
+            answer = lookup(connection, to, None, ifindex);
+        }
+        return match answer {
+            Err(error) if is_dead_end(&error) => Ok(None),
+            answer => answer.map_err(cannot).map(|route| route.map(|route| Route { source: from, ..route })),
+        };
     }
+    match lookup(connection, to, Some(from), ifindex) {
+        Ok(Some(route)) => return Ok(Some(route)),
+        Err(error) if !is_dead_end(&error) => return Err(cannot(error)),
+        _ => {}
+    }
+    // A source that is nobody's looks like a route that isn't there: EINVAL in older kernels, ENETUNREACH in 6.18.
+    if is_own(connection, from, None).map_err(cannot)?
+        || is_own(connection, from, Some(ifindex)).map_err(cannot)?
+    {
+        return Ok(None);
+    }
+    Err(no_such_source())
+}
+
+/// Whether an IPv4 address is one of the namespace's own; with a device, of the VRF that the device is in.
+fn is_own(connection: &mut Connection, address: IpAddr, ifindex: Option<u32>) -> io::Result<bool> {
+    match ask(connection, address, None, ifindex) {
+        Ok(answer) => Ok(answer.is_some_and(|answer| answer.header.kind == RouteType::Local)),
+        Err(error) if is_dead_end(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a route says that what it leads to is not to be sent: a blackhole (EINVAL), prohibit, or throw.
+fn is_dead_end(error: &io::Error) -> bool {
+    matches!(errno(error), Some(libc::EINVAL | libc::EACCES | libc::EAGAIN))
 }
 
 /// None: no unicast route by that device.
@@ -71,6 +89,16 @@ fn lookup(
     from: Option<IpAddr>,
     ifindex: u32,
 ) -> io::Result<Option<Route>> {
+    Ok(ask(connection, to, from, Some(ifindex))?.and_then(|answer| parse(&answer, to, from, ifindex)))
+}
+
+/// RTM_GETROUTE; None: no way there.
+fn ask(
+    connection: &mut Connection,
+    to: IpAddr,
+    from: Option<IpAddr>,
+    ifindex: Option<u32>,
+) -> io::Result<Option<RouteMessage>> {
     let mut question = RouteMessage::default();
     let header = &mut question.header;
     (header.address_family, header.destination_prefix_length) = match to {
@@ -86,20 +114,14 @@ fn lookup(
         question.attributes.push(RouteAttribute::Source(from.into()));
     }
     question.attributes.push(RouteAttribute::Destination(to.into()));
-    question.attributes.push(RouteAttribute::Oif(ifindex));
+    question.attributes.extend(ifindex.map(RouteAttribute::Oif));
     match connection.get(RouteNetlinkMessage::GetRoute(question)) {
-        Ok(RouteNetlinkMessage::NewRoute(answer)) => Ok(parse(&answer, to, from, ifindex)),
+        Ok(RouteNetlinkMessage::NewRoute(answer)) => Ok(Some(answer)),
         Ok(other) => Err(unexpected(&other)),
         Err(error) => match errno(&error) {
-            Some(
-                libc::ENETUNREACH
-                | libc::EHOSTUNREACH
-                | libc::ENETDOWN
-                | libc::ESRCH
-                | libc::EACCES // prohibit
-                | libc::EAGAIN // throw
-                | libc::ENODEV,
-            ) => Ok(None),
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::ESRCH | libc::ENODEV) => {
+                Ok(None)
+            }
             _ => Err(error),
         },
     }
