@@ -44,6 +44,17 @@ fn links() {
 
         let br0 = link(&network, "br0");
         assert_eq!((br0.kind.as_deref(), br0.up, br0.peer_ifindex), (Some("bridge"), false, None));
+        for (add, kind) in [
+            ("link add k0 type vxlan id 7 dstport 4789 remote 192.0.2.1 dev ua", "vxlan"),
+            ("tuntap add k0 mode tap", "tun"),
+            ("link add k0 type veth", "veth"),
+        ] {
+            ip(&format!("-n {home} {add}"));
+            // With a bridge above it, there is more to tell.
+            ip(&format!("-n {home} link set k0 master br0"));
+            assert_eq!(link(&network, "k0").kind.as_deref(), Some(kind));
+            ip(&format!("-n {home} link del k0"));
+        }
         let lo = link(&network, "lo");
         assert_eq!((lo.kind, lo.mac, lo.up), (None, None, true));
 

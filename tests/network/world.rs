@@ -1,6 +1,7 @@
 //! Namespaces and processes for one test, gone when it ends, however it ends.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -32,7 +33,8 @@ impl Drop for World {
 pub fn run(title: &str, test: impl FnOnce(&mut World, &str) + Send) {
     // SAFETY: it takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
-        eprintln!("SKIPPED (needs root): {title}");
+        // Not eprintln: the test harness would swallow it.
+        let _ = writeln!(io::stderr(), "SKIPPED (needs root): {title}");
         return;
     }
     thread::scope(|scope| {
