@@ -42,3 +42,10 @@ impl KernelError {
         self
     }
 }
+
+/// A refusal, with a hint if it was for want of privilege.
+fn refused(what: impl Into<String>, cause: io::Error) -> KernelError {
+    let denied = cause.kind() == io::ErrorKind::PermissionDenied;
+    let error = KernelError::new(what, cause);
+    if denied { error.hint("this needs root, or CAP_NET_ADMIN") } else { error }
+}

@@ -15,7 +15,7 @@ pub type Netns = Option<NetnsRef>;
 
 /// What mptm asks of the kernel's network side. Questions don't change anything; only `solicit` and `set` do.
 pub trait Network {
-    /// A device by name; None if there is none of that name.
+    /// A device by name; None if there is none of that name. Alternative names don't count: a name is an identity.
     ///
     /// # Errors
     /// The namespace can't be entered, or the kernel refuses the question.
@@ -27,38 +27,43 @@ pub trait Network {
     /// As for `link`.
     fn link_at(&self, netns: &Netns, ifindex: u32) -> Result<Option<Link>, KernelError>;
 
-    /// The addresses of a device, with their prefix lengths, without IPv6 link-local ones; sorted.
+    /// The addresses of a device, with their host bits and prefix lengths, without IPv6 link-local ones; sorted. A
+    /// point-to-point address counts as a single host. None at all if there is no such device.
     ///
     /// # Errors
     /// As for `link`.
     fn addresses(&self, netns: &Netns, ifindex: u32) -> Result<Vec<IpNet>, KernelError>;
 
-    /// The other end of a veth of the managed namespace: None if the device is no veth or its other end is in no
-    /// namespace that can be found. Looks at the managed namespace itself, /run/netns in the order of names, then
-    /// /proc in the order of process ids.
+    /// The other end of a veth of the managed namespace, as `link` says where it is: None if the device is no veth or
+    /// its other end is in no namespace that can be found. Looks at the managed namespace itself, /run/netns in the
+    /// order of names, then /proc in the order of process ids.
     ///
     /// # Errors
-    /// The kernel refuses a question.
+    /// The kernel refuses a question, or the other end's namespace was found and can't be entered.
     fn find_peer(&self, link: &Link) -> Result<Option<(Netns, Link)>, KernelError>;
 
-    /// How the managed namespace would send to `to`, from `from` if given, by device `ifindex` and no other.
-    /// None: it can't.
+    /// How the managed namespace would send to `to`, from `from` if given, by device `ifindex` and no other: as a socket
+    /// bound to the device would. None: it can't, because no unicast route leads there by that device, because the
+    /// device is down or gone, or because it has no source address to give. That `to` is the namespace's own
+    /// address, or a broadcast or multicast one, is no way out of it either.
     ///
     /// # Errors
-    /// The kernel refuses the question for another reason than that there is no route.
+    /// `from` is no address of the managed namespace, or not of `to`'s family; the kernel refuses the question for
+    /// another reason than that there is no route.
     fn route(&self, to: IpAddr, from: Option<IpAddr>, ifindex: u32) -> Result<Option<Route>, KernelError>;
 
     /// The MAC address of a neighbour of the managed namespace, if the table has one that is usable (reachable, stale,
-    /// delay, probe, permanent or noarp).
+    /// delay, probe, permanent or noarp). None too if there is no such device.
     ///
     /// # Errors
     /// The kernel refuses the question.
     fn neighbour(&self, ifindex: u32, address: IpAddr) -> Result<Option<MacAddr>, KernelError>;
 
-    /// Asks the kernel to resolve these neighbours of the managed namespace (NTF_USE), and returns at once.
+    /// Asks the kernel to resolve these neighbours of the managed namespace (NTF_USE), and returns at once. Entries that
+    /// are permanent, noarp or reachable stay as they are.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel refuses: the first refusal, after all have been asked for.
     fn solicit(&self, neighbours: &[(u32, IpAddr)]) -> Result<(), KernelError>;
 
     /// The ethtool features of a device, by their names (`tx-checksum-ip-generic`, `rx-gro`, ...).
@@ -73,10 +78,10 @@ pub trait Network {
     /// As for `link`; also when the device is gone or has no such setting.
     fn setting(&self, netns: &Netns, device: &str, setting: &Setting) -> Result<u64, KernelError>;
 
-    /// Changes a setting.
+    /// Changes a setting; of a flag, every value but 0 is on.
     ///
     /// # Errors
-    /// The kernel refuses, or accepts and does not do it.
+    /// The kernel refuses, or accepts and does not do it: the setting is read back.
     fn set(&mut self, netns: &Netns, device: &str, setting: &Setting, value: u64) -> Result<(), KernelError>;
 
     /// A number that this boot gives to no other network namespace (SO_NETNS_COOKIE).

@@ -2,7 +2,17 @@
 
 mod bpf;
 mod bpf_calls;
+mod ethtool;
+mod links;
+mod netlink;
+mod netns;
+mod network;
+mod peers;
 mod pins;
+mod routes;
+mod settings;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
+pub use netns::enter_netns;
+pub use network::LinuxNetwork;

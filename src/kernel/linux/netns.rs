@@ -1,0 +1,98 @@
+//! Network namespaces: their files, and work done inside.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic;
+use std::path::Path;
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::netlink::errno;
+use crate::config::model::NetnsRef;
+use crate::kernel::KernelError;
+
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// What tells a namespace from all others that live at the same time: device and inode of its file.
+pub(super) type NetnsId = (u64, u64);
+
+/// An open namespace. It can't die while this lives: so nothing keeps one for longer than a question.
+#[derive(Debug)]
+pub(super) struct NetnsFile {
+    file: File,
+    id: NetnsId,
+}
+
+impl NetnsFile {
+    /// Opens a namespace file. That it is one shows only when it is entered.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // A FIFO would wait for its writer.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let id = id_of(&file.metadata()?);
+        Ok(Self { file, id })
+    }
+
+    /// The calling thread's.
+    pub(super) fn own() -> io::Result<Self> {
+        Self::open(Path::new(OWN))
+    }
+
+    /// The file, for questions about the namespace.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Device and inode.
+    pub(super) fn id(&self) -> NetnsId {
+        self.id
+    }
+
+    /// Does `work` inside, on a thread of its own unless the calling thread is there already: the caller's namespace
+    /// never changes. What is opened inside belongs to the namespace and may be carried out.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        if fs::metadata(OWN).is_ok_and(|own| id_of(&own) == self.id) {
+            return Ok(work());
+        }
+        thread::scope(|scope| {
+            let worker = thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
+                setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                Ok(work())
+            })?;
+            worker.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+        })
+    }
+}
+
+/// Device and inode.
+pub(super) fn id_of(metadata: &fs::Metadata) -> NetnsId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Why a namespace could not be opened or entered, and what to do about it.
+pub(super) fn cannot_enter(reference: &NetnsRef, cause: io::Error) -> KernelError {
+    let hint = match (errno(&cause), reference) {
+        (Some(libc::EPERM | libc::EACCES), _) => Some("this needs root, or CAP_SYS_ADMIN".into()),
+        (Some(libc::ENOENT | libc::ESRCH), NetnsRef::Pid(pid)) => Some(format!("process {pid} is gone")),
+        (Some(libc::ENOENT), NetnsRef::Name(_)) => Some("`ip netns list` shows those that there are".into()),
+        (Some(libc::EINVAL), _) => {
+            Some(format!("{} is not the file of a network namespace", reference.path().display()))
+        }
+        _ => None,
+    };
+    KernelError { hint, ..KernelError::new(format!("cannot enter network namespace {reference}"), cause) }
+}
+
+/// Moves the calling thread to another network namespace and leaves everything else as it is, mounts above all: with
+/// it /sys/fs/bpf stays in sight. For the command line's `-n`, before any other thread is made: those that exist
+/// already stay where they are.
+///
+/// # Errors
+/// There is no such namespace, or the process may not enter it.
+pub fn enter_netns(reference: &NetnsRef) -> Result<(), KernelError> {
+    NetnsFile::open(&reference.path())
+        .and_then(|netns| Ok(setns(netns.file(), CloneFlags::CLONE_NEWNET)?))
+        .map_err(|cause| cannot_enter(reference, cause))
+}

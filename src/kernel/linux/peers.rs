@@ -1,0 +1,169 @@
+//! The other end of a veth, wherever it is.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::time::SystemTime;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+
+use super::links;
+use super::netlink::{Connection, unexpected};
+use super::netns::{NetnsFile, NetnsId, cannot_enter, id_of};
+use crate::config::model::NetnsRef;
+use crate::kernel::{KernelError, Link, Netns, refused};
+
+const NAMED: &str = "/run/netns";
+
+/// Where the namespaces are to which the managed one gave numbers. Names only, which are looked at again at each use:
+/// an open file would keep a dead namespace from going away.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    by_nsid: HashMap<i32, NetnsRef>,
+    /// When /run/netns last changed, as of the last scan.
+    named_at: Option<SystemTime>,
+}
+
+impl Peers {
+    /// As the trait's `find_peer`; `home` is the managed namespace and `managed` a socket of it.
+    pub(super) fn find(
+        &mut self,
+        managed: &mut Connection,
+        home: &NetnsFile,
+        link: &Link,
+    ) -> Result<Option<(Netns, Link)>, KernelError> {
+        let (Some("veth"), Some(ifindex)) = (link.kind.as_deref(), link.peer_ifindex) else {
+            return Ok(None);
+        };
+        let cannot_find = |error| refused(format!("cannot find the other end of {}", link.name), error);
+        let Some(nsid) = link.peer_nsid else {
+            let peer = links::by_index(managed, ifindex).map_err(cannot_find)?;
+            return Ok(peer.filter(|peer| are_a_pair(peer, link)).map(|peer| (None, peer)));
+        };
+        // A namespace that has got a name meanwhile is called by it.
+        if self.named_at != named_at() {
+            self.by_nsid.clear();
+        }
+        if let Some(found) = self.look(managed, nsid, link)? {
+            return Ok(Some(found));
+        }
+        self.scan(managed, home).map_err(cannot_find)?;
+        self.look(managed, nsid, link)
+    }
+
+    /// Looks where the namespace was last seen.
+    fn look(
+        &self,
+        managed: &mut Connection,
+        nsid: i32,
+        link: &Link,
+    ) -> Result<Option<(Netns, Link)>, KernelError> {
+        let (Some(reference), Some(ifindex)) = (self.by_nsid.get(&nsid), link.peer_ifindex) else {
+            return Ok(None);
+        };
+        let Ok(netns) = NetnsFile::open(&reference.path()) else {
+            return Ok(None);
+        };
+        if nsid_of(managed, &netns).ok().flatten() != Some(nsid) {
+            return Ok(None);
+        }
+        let cannot_look =
+            |error| refused(format!("cannot look for the other end of {} in {reference}", link.name), error);
+        let mut inside = netns
+            .run(Connection::open)
+            .map_err(|error| cannot_enter(reference, error))?
+            .map_err(cannot_look)?;
+        let peer = links::by_index(&mut inside, ifindex).map_err(cannot_look)?;
+        Ok(peer.filter(|peer| are_a_pair(peer, link)).map(|peer| (Some(reference.clone()), peer)))
+    }
+
+    /// Goes through all namespaces that can be seen. What vanishes meanwhile, or may not be opened, is passed over.
+    fn scan(&mut self, managed: &mut Connection, home: &NetnsFile) -> io::Result<()> {
+        self.by_nsid.clear();
+        self.named_at = named_at();
+        let mut seen = HashSet::from([home.id()]);
+        let mut names: Vec<String> = entries(NAMED).collect();
+        names.sort_unstable();
+        for name in names {
+            // Others could not be written into a file, nor recorded.
+            if !matches!(name.parse(), Ok(NetnsRef::Name(_))) {
+                continue;
+            }
+            let reference = NetnsRef::Name(name.into());
+            if let Ok(metadata) = fs::metadata(reference.path())
+                && seen.insert(id_of(&metadata))
+            {
+                self.note(managed, reference)?;
+            }
+        }
+        let mut pids: Vec<u32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
+        pids.sort_unstable();
+        for pid in pids {
+            let reference = NetnsRef::Pid(pid);
+            // The link's text tells as much as the file would, and costs less.
+            if let Some(id) = linked_id(&reference.path(), home)
+                && seen.insert(id)
+            {
+                self.note(managed, reference)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which number the managed namespace gave to another, if any.
+    fn note(&mut self, managed: &mut Connection, reference: NetnsRef) -> io::Result<()> {
+        if let Ok(netns) = NetnsFile::open(&reference.path())
+            && let Some(nsid) = nsid_of(managed, &netns)?
+        {
+            self.by_nsid.entry(nsid).or_insert(reference);
+        }
+        Ok(())
+    }
+}
+
+/// Whether two devices name each other. Indices are per namespace: the caller knows that the namespaces are right.
+fn are_a_pair(one: &Link, other: &Link) -> bool {
+    one.kind.as_deref() == Some("veth")
+        && one.peer_ifindex == Some(other.ifindex)
+        && other.peer_ifindex == Some(one.ifindex)
+        && one.peer_nsid.is_some() == other.peer_nsid.is_some()
+}
+
+/// RTM_GETNSID: the number that the managed namespace gave to another. None: it gave none, or the file is no
+/// namespace's.
+fn nsid_of(managed: &mut Connection, netns: &NetnsFile) -> io::Result<Option<i32>> {
+    let mut question = NsidMessage::default();
+    let descriptor = u32::try_from(netns.file().as_raw_fd()).map_err(io::Error::other)?;
+    question.attributes.push(NsidAttribute::Fd(descriptor));
+    let answer = match managed.get(RouteNetlinkMessage::GetNsId(question)) {
+        Ok(RouteNetlinkMessage::NewNsId(answer)) => answer,
+        Ok(other) => return Err(unexpected(&other)),
+        Err(error) if super::netlink::errno(&error) == Some(libc::EINVAL) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(answer.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Id(nsid) if *nsid >= 0 => Some(*nsid),
+        _ => None,
+    }))
+}
+
+/// The names in a directory; none if it can't be read.
+fn entries(directory: &str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// The namespace that /proc/PID/ns/net names, as `net:[INODE]`.
+fn linked_id(path: &Path, home: &NetnsFile) -> Option<NetnsId> {
+    let target = fs::read_link(path).ok()?;
+    let inode = target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
+    // All namespace files are of one device.
+    Some((home.id().0, inode))
+}
+
+fn named_at() -> Option<SystemTime> {
+    fs::metadata(NAMED).ok()?.modified().ok()
+}
