@@ -1,8 +1,12 @@
 //! mptm, the Multi Protocol Tunnel Multiplexer: a declarative reconciler for an XDP tunnel data plane.
 
 pub mod apply;
+pub mod cli;
 pub mod config;
+pub mod counters;
+pub mod dump;
 pub mod kernel;
+pub mod lookup;
 pub mod mac;
 pub mod plan;
 pub mod protocol;

@@ -1,3 +1,7 @@
-//! The command line of mptm.
+//! The command line of mptm: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mptm::cli::main()
+}

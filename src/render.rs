@@ -15,7 +15,10 @@ use crate::state::{
 
 /// One line of a plan: what happens to which object, and how.
 pub fn step(step: &Step) -> String {
-    let Parts { sign, object, before, after } = parts(step);
+    let (sign, kind) = run_of(step);
+    let Parts { name, before, after } = parts(step);
+    let object = format!("{kind} {name}");
+    let object = object.trim_end();
     match (before, after) {
         (Some(before), Some(after)) => {
             let changes = changed(&before, &after);
@@ -36,7 +39,7 @@ pub fn step(step: &Step) -> String {
 pub fn summary(plan: &Plan) -> String {
     let [mut add, mut change, mut remove] = [0; 3];
     for step in &plan.steps {
-        match parts(step).sign {
+        match run_of(step).0 {
             '+' => add += 1,
             '~' => change += 1,
             _ => remove += 1,
@@ -48,8 +51,9 @@ pub fn summary(plan: &Plan) -> String {
 /// A plan as JSON: a list of steps, each with action, kind, identity, before and after.
 pub fn json(plan: &Plan) -> Value {
     let steps = plan.steps.iter().map(|step| {
+        let (sign, kind) = run_of(step);
         let parts = parts(step);
-        let action = match parts.sign {
+        let action = match sign {
             '+' => "add",
             '~' => "change",
             _ => "remove",
@@ -62,11 +66,10 @@ pub fn json(plan: &Plan) -> Value {
                     .collect::<Value>()
             })
         };
-        let (kind, name) = parts.object.split_once(' ').unwrap_or((&parts.object, ""));
         json!({
             "action": action,
             "kind": kind,
-            "name": name,
+            "name": parts.name,
             "before": fields(parts.before),
             "after": fields(parts.after),
         })
@@ -76,8 +79,7 @@ pub fn json(plan: &Plan) -> Value {
 
 /// What a step is about, and its fields before and after.
 struct Parts {
-    sign: char,
-    object: String,
+    name: String,
     before: Option<Fields>,
     after: Option<Fields>,
 }
@@ -86,38 +88,28 @@ type Fields = Vec<(&'static str, String)>;
 
 fn parts(step: &Step) -> Parts {
     match step {
-        Step::DataPlane(change) => change_parts("data-plane".into(), change, data_plane),
+        Step::DataPlane(change) => change_parts(String::new(), change, data_plane),
         Step::Setting(key, change) => {
-            let object = format!("setting {}", setting_name(key));
-            change_parts(object, change, |setting| saved_setting(key, setting))
+            change_parts(setting_name(key), change, |setting| saved_setting(key, setting))
         }
-        Step::Segment(name, change) => change_parts(format!("segment {name}"), change, |()| Vec::new()),
-        Step::Interface(name, change) => change_parts(format!("interface {name}"), change, interface),
-        Step::Port(port, change) => {
-            change_parts(format!("port udp/{port}"), change, |protocol: &Protocol| {
-                vec![("protocol", protocol.to_string())]
-            })
-        }
-        Step::Tunnel(name, change) => change_parts(format!("tunnel {name}"), change, tunnel),
+        Step::Segment(name, change) => change_parts(name.to_string(), change, |()| Vec::new()),
+        Step::Interface(name, change) => change_parts(name.to_string(), change, interface),
+        Step::Port(port, change) => change_parts(format!("udp/{port}"), change, |protocol: &Protocol| {
+            vec![("protocol", protocol.to_string())]
+        }),
+        Step::Tunnel(name, change) => change_parts(name.to_string(), change, tunnel),
         Step::Route(segment, prefix, change) => {
-            change_parts(format!("route {segment} {prefix}"), change, route)
+            change_parts(format!("{segment} {}", self::prefix(prefix)), change, route)
         }
         Step::Endpoint(key, change) => {
-            change_parts(format!("endpoint {}", endpoint(key)), change, |tunnel| {
-                vec![("tunnel", tunnel.to_string())]
-            })
+            change_parts(endpoint(key), change, |tunnel| vec![("tunnel", tunnel.to_string())])
         }
-        Step::Link(name, change) => change_parts(format!("program {name}"), change, link),
+        Step::Link(name, change) => change_parts(name.to_string(), change, link),
     }
 }
 
-fn change_parts<T>(object: String, change: &Change<T>, fields: impl Fn(&T) -> Fields) -> Parts {
-    let sign = match change {
-        Change::Add(_) => '+',
-        Change::Modify { .. } => '~',
-        Change::Remove(_) => '-',
-    };
-    Parts { sign, object, before: change.before().map(&fields), after: change.after().map(&fields) }
+fn change_parts<T>(name: String, change: &Change<T>, fields: impl Fn(&T) -> Fields) -> Parts {
+    Parts { name, before: change.before().map(&fields), after: change.after().map(&fields) }
 }
 
 fn show(fields: &Fields) -> String {
@@ -204,7 +196,7 @@ fn show_manage(manage: Manage) -> String {
 }
 
 /// The fields of a tunnel that say something.
-pub fn tunnel(tunnel: &Tunnel) -> Fields {
+pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
     let Tunnel {
         protocol,
         id,
@@ -283,4 +275,52 @@ fn link(link: &Attachment) -> Fields {
         ("mode", mode.map_or_else(|| "detached".into(), |mode| mode.name().to_owned())),
         ("index", if *ifindex == 0 { "gone".into() } else { ifindex.to_string() }),
     ]
+}
+
+/// How many lines of one kind and action a person reads.
+const SHOWN: usize = 40;
+
+/// A plan as lines for people: of a long run of one kind, the first, and how many more.
+pub fn lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for run in plan.steps.chunk_by(|a, b| run_of(a) == run_of(b)) {
+        let shown = if run.len() > SHOWN + 1 { SHOWN } else { run.len() };
+        lines.extend(run[..shown].iter().map(step));
+        if shown < run.len() {
+            let (sign, kind) = run_of(&run[0]);
+            lines.push(format!("{sign} ... and {} more of kind {kind} (all with --json)", run.len() - shown));
+        }
+    }
+    lines
+}
+
+/// What makes steps alike: their sign and their kind.
+fn run_of(step: &Step) -> (char, &'static str) {
+    fn sign<T>(change: &Change<T>) -> char {
+        match change {
+            Change::Add(_) => '+',
+            Change::Modify { .. } => '~',
+            Change::Remove(_) => '-',
+        }
+    }
+    match step {
+        Step::DataPlane(change) => (sign(change), "data-plane"),
+        Step::Setting(_, change) => (sign(change), "setting"),
+        Step::Segment(_, change) => (sign(change), "segment"),
+        Step::Interface(_, change) => (sign(change), "interface"),
+        Step::Port(_, change) => (sign(change), "port"),
+        Step::Tunnel(_, change) => (sign(change), "tunnel"),
+        Step::Route(_, _, change) => (sign(change), "route"),
+        Step::Endpoint(_, change) => (sign(change), "endpoint"),
+        Step::Link(_, change) => (sign(change), "program"),
+    }
+}
+
+/// A prefix; a single address without its length.
+pub fn prefix(prefix: &ipnet::IpNet) -> String {
+    if prefix.prefix_len() == prefix.max_prefix_len() {
+        prefix.addr().to_string()
+    } else {
+        prefix.to_string()
+    }
 }

@@ -1,0 +1,23 @@
+//! `mptm down`.
+
+use std::process::ExitCode;
+
+use super::apply::{carry_out, show};
+use super::{CliError, Global};
+use crate::plan::plan;
+use crate::render;
+use crate::state::State;
+
+pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
+    let mut kernel = global.kernel()?;
+    let mut live = kernel.read()?;
+    let nothing = State::default();
+    let plan = plan(&nothing, &live.state);
+    if dry_run {
+        show(&plan, false, &format!("Would do: {}.", render::summary(&plan)));
+    } else {
+        carry_out(&plan, &nothing, &mut kernel, &mut live)?;
+        show(&plan, false, &format!("Done: {}.", render::summary(&plan)));
+    }
+    Ok(ExitCode::SUCCESS)
+}

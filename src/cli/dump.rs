@@ -1,0 +1,20 @@
+//! `mptm dump`.
+
+use std::process::ExitCode;
+
+use anstream::print;
+
+use super::error::warn;
+use super::{CliError, Global};
+use crate::config;
+use crate::dump::dump;
+
+pub fn run(global: &Global) -> Result<ExitCode, CliError> {
+    let live = global.kernel()?.read()?;
+    let dump = dump(&live.state);
+    for left_out in &dump.left_out {
+        warn(&format!("left out: {left_out}"));
+    }
+    print!("{}", config::print(&dump.config));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,89 @@
+//! What a command says when it fails, on standard error: the object, the operation, the cause, and the way out.
+
+use std::error::Error;
+
+use anstream::eprintln;
+use anstyle::{AnsiColor, Style};
+
+use crate::apply::ApplyError;
+use crate::config::Diagnostics;
+use crate::kernel::KernelError;
+use crate::resolve::ResolveError;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const BOLD: Style = Style::new().bold();
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The file is wrong.
+    #[error("the configuration is wrong")]
+    Config(Diagnostics),
+    /// The file is right, but not for this machine as it is.
+    #[error("the configuration does not fit this machine")]
+    Resolve(Vec<ResolveError>),
+    /// The kernel refused a question.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel refused a change.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Something else.
+    #[error("{what}")]
+    Other {
+        /// What.
+        what: String,
+        /// A way out.
+        hint: Option<String>,
+    },
+}
+
+impl CliError {
+    /// Writes it to standard error.
+    pub fn print(&self) {
+        match self {
+            // Colours by the renderer; anstream takes them out again where they don't belong.
+            Self::Config(diagnostics) => eprintln!("{}", diagnostics.render(true).trim_end()),
+            Self::Resolve(errors) => {
+                for error in errors {
+                    let at = error.at.as_ref().map(ToString::to_string);
+                    print_one(&error.what, at.as_deref(), causes(error), error.hint.as_deref());
+                }
+            }
+            Self::Kernel(error) => print_one(&error.what, None, causes(error), error.hint.as_deref()),
+            Self::Apply(error) => {
+                print_one(&error.to_string(), None, causes(error), error.source.hint.as_deref());
+            }
+            Self::Other { what, hint } => print_one(what, None, Vec::new(), hint.as_deref()),
+        }
+    }
+}
+
+/// A warning, in the manner of errors.
+pub fn warn(what: &str) {
+    eprintln!("{YELLOW}warning{YELLOW:#}: {what}");
+}
+
+fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut source = error.source();
+    while let Some(error) = source {
+        causes.push(error.to_string());
+        source = error.source();
+    }
+    causes
+}
+
+fn print_one(what: &str, at: Option<&str>, causes: Vec<String>, hint: Option<&str>) {
+    eprintln!("{RED}error{RED:#}: {BOLD}{what}{BOLD:#}");
+    if let Some(at) = at {
+        eprintln!("  --> {at}");
+    }
+    for cause in causes {
+        eprintln!("  cause: {cause}");
+    }
+    if let Some(hint) = hint {
+        eprintln!("  hint: {hint}");
+    }
+}

@@ -1,0 +1,170 @@
+//! The commands: one file each, and what they share.
+
+mod apply;
+mod check;
+mod down;
+mod dump;
+mod error;
+mod get;
+mod status;
+mod table;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::model::NetnsRef;
+use crate::config::{self, Loaded};
+use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, enter_netns};
+use crate::store::{self, Live};
+
+pub use error::CliError;
+
+/// A declarative reconciler for an XDP tunnel data plane.
+///
+/// The file names the interfaces and tunnels of a node; `mptm apply` makes the kernel match it. Programs, maps and
+/// links are pinned, and go on forwarding when mptm has exited.
+#[derive(Debug, Parser)]
+#[command(name = "mptm", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, or nothing to do; 1 any error; with --detailed-exitcode, 2 changes are \
+                          pending (--dry-run) or were made.";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// The configuration file; `-` reads standard input. Drop-ins lie beside it: /etc/mptm.d/*.toml
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "MPTM_CONFIG",
+        default_value = "/etc/mptm.toml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    /// Where maps, programs and links are pinned, on a bpffs
+    #[arg(long, global = true, env = "MPTM_PIN", default_value = "/sys/fs/bpf/mptm", value_name = "DIR")]
+    pin: PathBuf,
+    /// The network namespace to manage: a name as in `ip netns`, a path, or pid:N
+    #[arg(short, long, global = true, value_name = "NETNS")]
+    netns: Option<NetnsRef>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the file and say everything that is wrong with it
+    Check {
+        /// Print it normalised, with the defaults written out
+        #[arg(long)]
+        print: bool,
+    },
+    /// Make the kernel match the file
+    Apply(ApplyArgs),
+    /// Show interfaces, tunnels, counters, and drift from the file
+    Status {
+        /// As JSON, with routes, settings and all counters
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the way of an inner pair of addresses, with its whole outer header
+    Get {
+        /// Inner source: the address of a workload of this node
+        source: IpAddr,
+        /// Inner destination
+        destination: IpAddr,
+        /// The segment of both
+        #[arg(long, default_value = config::model::DEFAULT_SEGMENT)]
+        segment: String,
+    },
+    /// Print the live state as a file that `apply` takes for nothing to do
+    Dump,
+    /// Remove what mptm made, and put back the settings that it changed
+    Down {
+        /// Say what would be removed, and touch nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ApplyArgs {
+    /// Say what would change, and touch nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 2 when there are changes
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            error.print();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, CliError> {
+    if let Some(netns) = &cli.global.netns {
+        enter_netns(netns)?;
+    }
+    match &cli.command {
+        Command::Check { print } => check::run(&cli.global, *print),
+        Command::Apply(args) => apply::run(&cli.global, args),
+        Command::Status { json } => status::run(&cli.global, *json),
+        Command::Get { source, destination, segment } => {
+            get::run(&cli.global, *source, *destination, segment)
+        }
+        Command::Dump => dump::run(&cli.global),
+        Command::Down { dry_run } => down::run(&cli.global, *dry_run),
+    }
+}
+
+impl Global {
+    fn load(&self) -> Result<Loaded, CliError> {
+        config::load(&self.config).map_err(CliError::Config)
+    }
+
+    fn kernel(&self) -> Result<Kernel, CliError> {
+        Ok(Kernel { bpf: BpfDataPlane::new(&self.pin), net: LinuxNetwork::new()? })
+    }
+}
+
+/// Both halves of the real kernel.
+struct Kernel {
+    bpf: BpfDataPlane,
+    net: LinuxNetwork,
+}
+
+impl Kernel {
+    fn read(&self) -> Result<Live, CliError> {
+        Ok(store::read(&self.bpf, &self.net)?)
+    }
+
+    /// What is there, for commands that make no sense without a data plane.
+    fn read_existing(&self, pin: &std::path::Path) -> Result<Live, CliError> {
+        let live = self.read()?;
+        if live.state.data_plane.is_none() {
+            return Err(CliError::Other {
+                what: format!("there is no data plane in {}", pin.display()),
+                hint: Some("`mptm apply` makes one; --pin names another directory".into()),
+            });
+        }
+        Ok(live)
+    }
+}

@@ -1,0 +1,152 @@
+//! A live state as a configuration that means just that state.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+
+use crate::config::model::{
+    Addresses, Config, Interface, Location, Name, PeerSpec, Role as ModelRole, SourcePort, Tunnel,
+};
+use crate::mac::MacAddr;
+use crate::state::{self, RemoteMac, Role, Route, State};
+
+/// A configuration, and what could not be said in one.
+#[derive(Debug)]
+pub struct Dump {
+    /// What the state means.
+    pub config: Config,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+}
+
+/// Writes a state down, with everything that was looked up spelled out.
+pub fn dump(state: &State) -> Dump {
+    let behind = behind(state);
+    let mut dump = Dump { config: Config::default(), left_out: Vec::new() };
+    for (name, interface) in &state.interfaces {
+        let interface = dump_interface(state, name, interface);
+        dump.config.interfaces.insert(name.clone(), interface);
+    }
+    for (name, tunnel) in &state.tunnels {
+        let empty = Behind::default();
+        let Behind { inner, from } = behind.get(name).unwrap_or(&empty);
+        if inner.is_empty() {
+            dump.left_out.push(format!("tunnel {name}: nothing is routed into it"));
+            continue;
+        }
+        if !tunnel.intact {
+            dump.left_out.push(format!("tunnel {name}: its header is damaged"));
+            continue;
+        }
+        dump.config.tunnels.insert(name.clone(), dump_tunnel(tunnel, inner, from));
+    }
+    for name in behind.keys().filter(|name| !state.tunnels.contains_key(&***name)) {
+        dump.left_out.push(format!("routes into tunnel {name}, which is not there"));
+    }
+    dump
+}
+
+/// The prefixes behind a tunnel, and the sources that it is for.
+#[derive(Debug, Default)]
+struct Behind {
+    inner: BTreeSet<IpNet>,
+    from: BTreeSet<IpNet>,
+}
+
+fn behind(state: &State) -> BTreeMap<&Name, Behind> {
+    let mut behind: BTreeMap<&Name, Behind> = BTreeMap::new();
+    for (prefix, route) in state.segments.values().flatten() {
+        match route {
+            Route::Tunnel(tunnel) => {
+                behind.entry(tunnel).or_default().inner.insert(*prefix);
+            }
+            Route::Workload { pairs, .. } => {
+                for (destination, tunnel) in pairs {
+                    let behind = behind.entry(tunnel).or_default();
+                    behind.inner.insert(*destination);
+                    behind.from.insert(*prefix);
+                }
+            }
+        }
+    }
+    behind
+}
+
+/// A dump stands in no file.
+fn nowhere() -> Location {
+    Location { file: "dump".into(), line: 0 }
+}
+
+fn dump_interface(state: &State, name: &Name, interface: &state::Interface) -> Interface {
+    let role = match &interface.role {
+        Role::Underlay => ModelRole::Underlay,
+        Role::Pass => ModelRole::Pass,
+        Role::Redirect { to } => ModelRole::Redirect { to: to.clone() },
+        Role::Workload { segment } => {
+            let (list, mac) = addresses(state, segment, name);
+            let addresses = if list.is_empty() { Addresses::Peer } else { Addresses::List(list) };
+            ModelRole::Workload { segment: segment.clone(), addresses, mac }
+        }
+    };
+    let peer = match (&interface.peer, &interface.role) {
+        (Some(peer), _) => PeerSpec::At { netns: peer.netns.clone(), name: peer.name.clone() },
+        (None, Role::Workload { .. } | Role::Redirect { .. }) => PeerSpec::None,
+        (None, Role::Underlay | Role::Pass) => PeerSpec::Find,
+    };
+    let mode = state.links.get(name).and_then(|link| link.mode).unwrap_or_default();
+    Interface { at: nowhere(), role, mode, peer, manage: interface.manage }
+}
+
+/// A workload's addresses, and their MAC address if they have one in common.
+fn addresses(state: &State, segment: &Name, name: &Name) -> (Vec<IpNet>, Option<MacAddr>) {
+    let own = state.segments.get(segment).into_iter().flatten().filter_map(|(prefix, route)| match route {
+        Route::Workload { interface, mac, .. } if interface == name => Some((*prefix, *mac)),
+        _ => None,
+    });
+    let (list, macs): (Vec<IpNet>, BTreeSet<Option<MacAddr>>) = own.unzip();
+    let mac = if macs.len() == 1 { macs.first().copied().flatten() } else { None };
+    (list, mac)
+}
+
+fn dump_tunnel(tunnel: &state::Tunnel, inner: &BTreeSet<IpNet>, from: &BTreeSet<IpNet>) -> Tunnel {
+    // Exhaustive: a new field does not compile until it is dumped.
+    let state::Tunnel {
+        protocol,
+        id,
+        segment,
+        underlay,
+        local,
+        remote,
+        local_mac,
+        remote_mac,
+        src_ports: (min, max),
+        dst_port,
+        inner_mac,
+        mtu,
+        redirect,
+        debug,
+        intact: _,
+    } = tunnel;
+    Tunnel {
+        at: nowhere(),
+        protocol: *protocol,
+        id: *id,
+        segment: segment.clone(),
+        underlay: underlay.clone(),
+        remote: *remote,
+        local: *local,
+        local_mac: *local_mac,
+        remote_mac: match remote_mac {
+            RemoteMac::Known(mac) if *mac != MacAddr::ZERO => Some(*mac),
+            _ => None,
+        },
+        inner: inner.iter().copied().collect(),
+        from: from.iter().copied().collect(),
+        src_port: if *max == 0 { SourcePort::Flow } else { SourcePort::from_range(*min, *max) },
+        dst_port: *dst_port,
+        inner_mac: *inner_mac,
+        mtu: Some(*mtu),
+        redirect: *redirect,
+        debug: *debug,
+    }
+}
