@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::model::{Name, NetnsRef};
-use super::prefix::PrefixMap;
+use super::prefix::{PrefixMap, text};
 use super::raw::{At, Field, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
 use super::validate::segment_of;
 use crate::protocol::Protocol;
@@ -24,10 +24,6 @@ impl<'a> First<'a> {
     fn new(name: &'a At<Name>, span: Span) -> Self {
         Self { name: &name.value, span }
     }
-}
-
-fn text(net: IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 /// A veth has two ends.
@@ -74,7 +70,9 @@ pub(super) fn tunnels(tunnels: &[RawTunnel], underlays: &[Option<Name>], report:
             port_clash(tunnel, protocol, port, span, &mut ports, report);
         }
         let has_outer_ip = protocol.has_outer_ip();
-        let (Some(underlay), Some(id), remote) = (underlay, tunnel.id.value(), tunnel.remote.value().copied()) else {
+        let (Some(underlay), Some(id), remote) =
+            (underlay, tunnel.id.value(), tunnel.remote.value().copied())
+        else {
             continue;
         };
         if has_outer_ip && remote.is_none() || matches!(tunnel.local, Field::Bad) {
@@ -120,8 +118,8 @@ fn endpoint_clash<'a>(
     if let Some(first) = clash {
         let title = format!("tunnels {} and {} cannot be told apart", first.name, tunnel.name.value);
         let label = match protocol.has_outer_ip() {
-            false => "same underlay and `id`; another `id` would do",
-            true => "same protocol, underlay, `remote`, `id` and `dst_port`; another `id` would do",
+            false => "same underlay and `id`: give one of them another `id`",
+            true => "same protocol, underlay, `remote`, `id` and `dst_port`: give one of them another `id`",
         };
         let error = Diagnostic::at(me.span, title, label);
         report.error(error.also(first.span, "the other one"));
@@ -172,7 +170,8 @@ pub(super) fn segments(interfaces: &[RawInterface], tunnels: &[RawTunnel], repor
         for address in list {
             if let Some(first) = segment.workloads.get(address.value) {
                 let title = format!("{} is behind two workloads", text(address.value));
-                let error = Diagnostic::at(address.span, title, format!("behind {} here", interface.name.value));
+                let error =
+                    Diagnostic::at(address.span, title, format!("behind {} here", interface.name.value));
                 report.error(error.also(first.span, format!("behind {} here", first.name)));
             }
             segment.workloads.insert(address.value, First::new(&interface.name, address.span));
@@ -193,7 +192,7 @@ fn sources_exist(tunnel: &RawTunnel, name: &Name, segment: &Segment<'_>, report:
     for from in tunnel.from.value().into_iter().flatten() {
         if segment.workloads.overlapping(from.value).is_none() {
             let title = format!("no workload of segment {name} has {}", text(from.value));
-            let label = "so nothing would take this tunnel: name some of a workload's `addresses`";
+            let label = "nothing can be sent from there; name what a workload has in `addresses`";
             report.error(Diagnostic::at(from.span, title, label));
         }
     }

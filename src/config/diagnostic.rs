@@ -69,7 +69,8 @@ impl Diagnostic {
         &self.title
     }
 
-    fn span(&self) -> Option<Span> {
+    /// Where, if it is about a part of a text.
+    pub(super) fn span(&self) -> Option<Span> {
         self.primary.as_ref().map(|(span, _)| *span)
     }
 }
@@ -146,7 +147,11 @@ impl Diagnostics {
             if !out.is_empty() {
                 out.push('\n');
             }
-            let rendered = renderer.render(&[self.group(diagnostic, &lines)]);
+            let mut rendered = renderer.render(&[self.group(diagnostic, &lines)]);
+            if let Some(help) = &diagnostic.help {
+                let help = Group::with_title(Level::HELP.primary_title(help.as_str()));
+                rendered = rendered + "\n" + &renderer.render(&[help]);
+            }
             // An empty line of source would else leave blanks at the line's end.
             for line in rendered.lines() {
                 out.push_str(line.trim_end());
@@ -172,7 +177,12 @@ impl Diagnostics {
                     excerpt.labels.push((kind, range, label));
                 }
                 None => {
-                    excerpts.push(Excerpt { file: span.file, first, last, labels: vec![(kind, range, label)] });
+                    excerpts.push(Excerpt {
+                        file: span.file,
+                        first,
+                        last,
+                        labels: vec![(kind, range, label)],
+                    });
                 }
             }
         }
@@ -182,14 +192,12 @@ impl Diagnostics {
             let snippet = Snippet::source(&text.text[part.clone()])
                 .path(&*self.sources[excerpt.file].name)
                 .line_start(excerpt.first + 1);
-            group = group.element(snippet.annotations(excerpt.labels.into_iter().map(|(kind, range, label)| {
-                kind.span(range.start - part.start..range.end - part.start).label(label)
-            })));
+            group =
+                group.element(snippet.annotations(excerpt.labels.into_iter().map(|(kind, range, label)| {
+                    kind.span(range.start - part.start..range.end - part.start).label(label)
+                })));
         }
-        match &diagnostic.help {
-            Some(help) => group.element(Level::HELP.message(help.as_str())),
-            None => group,
-        }
+        group
     }
 }
 

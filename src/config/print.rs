@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use ipnet::IpNet;
 
 use super::model::{Addresses, Config, Interface, Manage, PeerSpec, Role, SourcePort, Tunnel};
+use super::prefix::text;
 
 /// The normalised text: underlays, workloads, then other interfaces, then tunnels, each sorted by name. Parsing it
 /// gives the same configuration, but for the places where things stand.
@@ -53,7 +54,10 @@ fn interface_table(name: &str, interface: &Interface) -> String {
     }
     let Manage { offloads, mtu, promisc, sysctls } = *manage;
     let settings = [("offloads", offloads), ("mtu", mtu), ("promisc", promisc), ("sysctls", sysctls)];
-    table.set("manage", list(settings.into_iter().filter(|(_, set)| *set).map(|(setting, _)| quoted(setting))));
+    table.set(
+        "manage",
+        list(settings.into_iter().filter(|(_, set)| *set).map(|(setting, _)| quoted(setting))),
+    );
     table.finish("interface", name)
 }
 
@@ -135,9 +139,7 @@ fn list(values: impl Iterator<Item = String>) -> String {
 }
 
 fn prefixes(nets: &[IpNet]) -> String {
-    list(nets.iter().map(|net| {
-        if net.prefix_len() == net.max_prefix_len() { quoted(net.addr()) } else { quoted(net) }
-    }))
+    list(nets.iter().map(|net| quoted(text(*net))))
 }
 
 /// A TOML basic string, which is a key, too.

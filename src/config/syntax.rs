@@ -1,47 +1,95 @@
 //! From text to a tree, whatever is wrong with the text: what TOML itself has to say.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
 use super::diagnostic::{Diagnostic, Report, Span};
 
-/// The tree of what could be read, and the parts that could not: what is said of those would be wrong.
-pub(super) fn tree<'i>(file: usize, text: &'i str, report: &mut Report) -> (Spanned<DeTable<'i>>, Vec<Span>) {
+/// Blanks out what makes the rest unreadable, after reporting it: table lines that are wrong, and lists and tables
+/// without an end, each up to the next table line. Also where that is: what is said of it would be wrong. All else
+/// stays where it was.
+pub(super) fn mend<'i>(file: usize, text: &'i str, report: &mut Report) -> (Cow<'i, str>, Vec<Span>) {
     let (tree, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return (tree, Vec::new());
+        return (Cow::Borrowed(text), Vec::new());
     }
     report.mark_incomplete();
     let syntax = Syntax { file, text, tree: tree.get_ref(), headers: Headers::new(text) };
-    let mut broken: Vec<Span> = errors.iter().filter_map(|error| syntax.unclosed(error)).collect();
-    for span in &broken {
-        let opener = &text[span.start..=span.start];
-        let (what, closer) = if opener == "[" { ("list", "]") } else { ("table", "}") };
-        let label = format!("its `{closer}` is missing");
-        report.error(Diagnostic::at(Span { end: span.start + 1, ..*span }, format!("{what} without an end"), label));
-    }
-    let unclosed = broken.len();
+    let mut broken: Vec<Span> = Vec::new();
+    let mut ends = HashSet::new();
     for error in &errors {
-        let range = error.span().unwrap_or(0..0);
-        let span = Span::new(file, range);
-        // An open list takes what follows for its elements: what is wrong with those says nothing.
-        if broken[..unclosed].iter().any(|part| part.overlaps(span)) {
+        let span = Span::new(file, error.span().unwrap_or(0..0));
+        let line = syntax.line(span);
+        let header = text[line.start..line.end].trim_start();
+        let (start, diagnostic) = if let Some(start) = syntax.unclosed(error) {
+            let (what, closer) = if text[start..].starts_with('[') { ("list", "]") } else { ("table", "}") };
+            let opener = Span { start, end: start + 1, ..span };
+            let label = format!("its `{closer}` is missing");
+            (start, Diagnostic::at(opener, format!("{what} without an end"), label))
+        } else if header.starts_with('[') && DeTable::parse(header).is_err() {
+            (line.start, syntax.other(error, span))
+        } else if error.message().starts_with("key with no value") {
+            (line.start, syntax.other(error, span))
+        } else {
+            continue;
+        };
+        // What follows a key without a value is not lost with it.
+        let end = match error.message().starts_with("key with no value") && !header.starts_with('[') {
+            true => line.end,
+            false => syntax.headers.next(start).unwrap_or(text.len()),
+        };
+        let part = Span { file, start, end };
+        if ends.insert(end) {
+            report.error(diagnostic);
+            broken.push(part);
+        }
+    }
+    let mut bytes = text.as_bytes().to_vec();
+    for part in &broken {
+        bytes[part.start..part.end]
+            .iter_mut()
+            .filter(|byte| !matches!(byte, b'\r' | b'\n'))
+            .for_each(|byte| *byte = b' ');
+        // A list's line would else lack its value.
+        let line = syntax.line(*part);
+        bytes[line.start..part.start].fill(b' ');
+    }
+    (String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned), broken)
+}
+
+/// The tree of what can be read; to the parts that cannot, it adds the lines that have errors.
+pub(super) fn tree<'i>(
+    file: usize,
+    text: &'i str,
+    broken: &mut Vec<Span>,
+    report: &mut Report,
+) -> Spanned<DeTable<'i>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return tree;
+    }
+    let syntax = Syntax { file, text, tree: tree.get_ref(), headers: Headers::new(text) };
+    let mut lines: HashSet<Span> = HashSet::new();
+    for error in &errors {
+        let span = Span::new(file, error.span().unwrap_or(0..0));
+        if error.message().starts_with("duplicate key") {
+            if let Some(diagnostic) = syntax.duplicate(span) {
+                report.error(diagnostic);
+            }
             continue;
         }
-        let duplicate = error.message().starts_with("duplicate key");
-        let diagnostic = if duplicate { syntax.duplicate(span) } else { syntax.other(error, span) };
         // One mistake may make several errors of one line; the first is the best.
         let line = syntax.line(span);
-        if !broken.contains(&line) || duplicate {
-            report.error(diagnostic);
-        }
-        if !duplicate {
-            broken.push(line);
+        if lines.insert(line) {
+            report.error(syntax.other(error, span));
         }
     }
-    (tree, broken)
+    broken.extend(lines);
+    tree
 }
 
 /// What is known when an error is put in words.
@@ -60,53 +108,70 @@ impl Syntax<'_, '_> {
         Span { start, end, ..span }
     }
 
-    /// The list or table that the error says has no end: the outermost that goes on to there.
-    fn unclosed(&self, error: &Error) -> Option<Span> {
-        if !error.message().starts_with("unclosed array") && !error.message().starts_with("unclosed inline table")
-        {
-            return None;
+    /// Where the list or table begins that has no end, if the error comes from one: it goes on to the end of the
+    /// text, or at least over the next table line.
+    fn unclosed(&self, error: &Error) -> Option<usize> {
+        let (message, at) = (error.message(), error.span()?.start);
+        if message.starts_with("unclosed array") || message.starts_with("unclosed inline table") {
+            return find_open(self.tree, |span| span.start < at && span.end == at);
         }
-        let end = error.span()?.start;
-        let start = find_open(self.tree, end)?;
-        Some(Span { file: self.file, start, end })
+        if message.contains("inline table") || message.contains("between key-value pairs") {
+            let start = find_open(self.tree, |span| span.start < at && at <= span.end)?;
+            return self.headers.next(start).is_some_and(|header| header <= at).then_some(start);
+        }
+        None
     }
 
-    /// A key or a table that is there already.
-    fn duplicate(&self, span: Span) -> Diagnostic {
+    /// A key or a table that is there already. That the keys of a second table are there, too, needs no saying.
+    fn duplicate(&self, span: Span) -> Option<Diagnostic> {
         let name = &self.text[span.start..span.end];
-        if let Some(path) = self.headers.path_at(span.start) {
-            let first = self.headers.first.get(path).filter(|first| first.start < span.start);
-            let title = format!("[{}] is written twice", path.join("."));
+        let header = self.headers.before(span.start);
+        if let Some(header) = header
+            && let Some(first) = self.headers.first.get(&header.path)
+            && first.start < header.start
+        {
+            let title = format!("[{}] is written twice", header.path.join("."));
             let diagnostic = Diagnostic::at(span, title, "put all its keys under one of them");
-            return match first {
-                Some(first) => diagnostic.also(Span { file: self.file, ..*first }, "first here"),
-                None => diagnostic,
-            };
+            let first = Span { file: self.file, ..*first };
+            return (span.start < header.end).then(|| diagnostic.also(first, "first here"));
         }
         let diagnostic = Diagnostic::at(span, format!("key `{name}` is written twice"), "leave one of them");
         let mut table = Some(self.tree);
-        for part in self.headers.path_before(span.start) {
-            table = table.and_then(|table| table.get(part.as_str())).and_then(|value| value.get_ref().as_table());
+        for part in header.map_or(&[][..], |header| &header.path) {
+            table =
+                table.and_then(|table| table.get(part.as_str())).and_then(|value| value.get_ref().as_table());
         }
         let key = name.trim_matches(['"', '\'']);
-        match table.and_then(|table| table.get_key_value(key)) {
+        Some(match table.and_then(|table| table.get_key_value(key)) {
             Some((key, _)) if key.span().start < span.start => {
                 diagnostic.also(Span::new(self.file, key.span()), "first here")
             }
             _ => diagnostic,
-        }
+        })
     }
 
     /// In TOML's own words, but for the mistakes that people make most.
     fn other(&self, error: &Error, span: Span) -> Diagnostic {
         if let Some(value) = self.unquoted(span) {
             let text = &self.text[value.start..value.end];
-            let label = format!("write \"{text}\"");
-            return Diagnostic::at(value, "text must be in quotes", label);
+            let label = match text.to_lowercase().as_str() {
+                lower @ ("true" | "false") => Some(format!("write {lower}")),
+                "yes" | "no" | "on" | "off" => {
+                    Some(format!("write true or false, or \"{text}\" if it is a name"))
+                }
+                _ => None,
+            };
+            if let Some(label) = label {
+                return Diagnostic::at(value, format!("{text} is not a value"), label);
+            }
+            return Diagnostic::at(value, "text must be in quotes", format!("write \"{text}\""));
         }
         let message = error.message();
         if message.starts_with("string values must be quoted") && span.start == span.end {
             return Diagnostic::at(span, "key without a value", "write a value here");
+        }
+        if message.starts_with("string values must be quoted") {
+            return Diagnostic::at(span, "text must be in quotes", "put quotes around it");
         }
         let (title, label) = match message.split_once(", expected ") {
             Some((title, "nothing")) => (title, "does not belong here".to_owned()),
@@ -124,34 +189,54 @@ impl Syntax<'_, '_> {
         let after = &self.text[span.start..];
         let end = span.start + (after.len() - after.trim_start_matches(bare).len());
         let word = &self.text[start..end];
-        let follows = before[..start].trim_end_matches([' ', '\t']).ends_with(['=', '[', ',']);
+        let rest = self.text[end..].trim_start_matches([' ', '\t']);
+        let whole = rest.is_empty() || rest.starts_with(['\r', '\n', ',', ']', '}', '#']);
+        let follows = whole && is_before_value(before[..start].trim_end());
         let first = word.chars().next()?;
         let text = word.contains(['.', ':']) || first.is_ascii_alphabetic();
         (follows && text && first != '.').then_some(Span { start, end, ..span })
     }
 }
 
-/// Where the outermost list or table value begins that ends at `end`.
-fn find_open(table: &DeTable<'_>, end: usize) -> Option<usize> {
-    table.values().find_map(|value| open_value(value, end))
+/// Whether a text ends where a value may begin. A `[` may also be that of a table line.
+fn is_before_value(text: &str) -> bool {
+    let line = &text[text.rfind('\n').map_or(0, |at| at + 1)..];
+    match text.as_bytes().last() {
+        Some(b'=' | b',') => true,
+        Some(b'[') => line.contains('='),
+        _ => false,
+    }
 }
 
-fn open_value(value: &Spanned<DeValue<'_>>, end: usize) -> Option<usize> {
-    let span = value.span();
+/// Where the outermost list or table value begins that is where it is wanted.
+fn find_open(table: &DeTable<'_>, wanted: impl Fn(Range<usize>) -> bool + Copy) -> Option<usize> {
+    table.values().find_map(|value| open_value(value, wanted))
+}
+
+fn open_value(value: &Spanned<DeValue<'_>>, wanted: impl Fn(Range<usize>) -> bool + Copy) -> Option<usize> {
     match value.get_ref() {
-        DeValue::Array(_) | DeValue::Table(_) if span.end == end && span.start < end => Some(span.start),
-        DeValue::Array(list) => list.iter().find_map(|value| open_value(value, end)),
-        DeValue::Table(table) => find_open(table, end),
+        DeValue::Array(_) | DeValue::Table(_) if wanted(value.span()) => Some(value.span().start),
+        DeValue::Array(list) => list.iter().find_map(|value| open_value(value, wanted)),
+        DeValue::Table(table) => table.values().find_map(|value| open_value(value, wanted)),
         _ => None,
     }
 }
 
 /// The `[table]` lines of a text.
 struct Headers {
-    /// The path of each, by where its line begins and ends.
-    lines: BTreeMap<usize, (usize, Vec<String>)>,
+    /// By where they begin.
+    lines: BTreeMap<usize, Header>,
     /// Where each path is first.
     first: HashMap<Vec<String>, Span>,
+}
+
+/// A `[table]` line.
+struct Header {
+    /// Where its name is.
+    start: usize,
+    /// Where the line ends.
+    end: usize,
+    path: Vec<String>,
 }
 
 impl Headers {
@@ -166,27 +251,26 @@ impl Headers {
                 let (path, name) = path_of(tree.get_ref());
                 let span = Span { file: 0, start: start + name.start, end: start + name.end };
                 headers.first.entry(path.clone()).or_insert(span);
-                headers.lines.insert(start, (end, path));
+                headers.lines.insert(start, Header { start: span.start, end, path });
             }
             start = end;
         }
         headers
     }
 
-    /// The path of the line that an offset is in, if it is a header.
-    fn path_at(&self, offset: usize) -> Option<&Vec<String>> {
-        let (_, (end, path)) = self.lines.range(..=offset).next_back()?;
-        (offset < *end).then_some(path)
+    /// The last that begins at or before an offset.
+    fn before(&self, offset: usize) -> Option<&Header> {
+        self.lines.range(..=offset).next_back().map(|(_, header)| header)
     }
 
-    /// The path of the table that an offset is in.
-    fn path_before(&self, offset: usize) -> &[String] {
-        self.lines.range(..=offset).next_back().map_or(&[], |(_, (_, path))| path)
+    /// Where the next begins.
+    fn next(&self, offset: usize) -> Option<usize> {
+        self.lines.range(offset + 1..).next().map(|(start, _)| *start)
     }
 }
 
 /// The path that one header line makes, and where its last part stands.
-fn path_of(mut table: &DeTable<'_>) -> (Vec<String>, std::ops::Range<usize>) {
+fn path_of(mut table: &DeTable<'_>) -> (Vec<String>, Range<usize>) {
     let mut path = Vec::new();
     let mut name = 0..0;
     while let Some((key, value)) = table.iter().next() {

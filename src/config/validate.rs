@@ -10,9 +10,7 @@ use super::clash;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
-use super::model::{
-    Addresses, Config, DEFAULT_SEGMENT, Interface, Location, Name, PeerSpec, Role, Tunnel,
-};
+use super::model::{Addresses, Config, DEFAULT_SEGMENT, Interface, Location, Name, PeerSpec, Role, Tunnel};
 use super::raw::{At, Field, Raw, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
 use crate::protocol::Protocol;
 
@@ -21,24 +19,16 @@ pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> C
     if let Some(defaults) = &raw.defaults {
         raw.tunnels.iter_mut().for_each(|tunnel| apply_defaults(tunnel, defaults));
     }
-    // Each interface by name, the first of a name if there are several.
-    let mut interfaces: HashMap<Name, &RawInterface> = HashMap::new();
-    for interface in &raw.interfaces {
-        match interfaces.entry(interface.name.value.clone()) {
-            Entry::Vacant(entry) => _ = entry.insert(interface),
-            Entry::Occupied(entry) => report.error(twice("interface", &interface.name, &entry.get().name)),
-        }
-    }
-    let mut names: HashMap<&Name, &At<Name>> = HashMap::new();
-    for tunnel in &raw.tunnels {
-        if let Some(first) = names.insert(&tunnel.name.value, &tunnel.name) {
-            report.error(twice("tunnel", &tunnel.name, first));
-        }
-    }
+    once("interface", &mut raw.interfaces, |interface| &interface.name, report);
+    once("tunnel", &mut raw.tunnels, |tunnel| &tunnel.name, report);
     let mut validator = Validator {
         locate: Locator::new(sources),
         underlays: Underlays::of(&raw.interfaces),
-        interfaces,
+        interfaces: raw
+            .interfaces
+            .iter()
+            .map(|interface| (interface.name.value.clone(), interface))
+            .collect(),
         report,
     };
     let mut config = Config::default();
@@ -113,9 +103,27 @@ fn apply_defaults(tunnel: &mut RawTunnel, defaults: &RawTunnel) {
     debug.or(&defaults.debug);
 }
 
-fn twice(kind: &str, second: &At<Name>, first: &At<Name>) -> Diagnostic {
-    let title = format!("{kind} {} is in two files", second.value);
-    Diagnostic::at(second.span, title, "leave one of them").also(first.span, "first here")
+/// Leaves the first of each name. TOML sees to it that others are in other files.
+fn once<T>(kind: &str, all: &mut Vec<T>, name: impl Fn(&T) -> &At<Name>, report: &mut Report) {
+    let mut first: HashMap<Name, Span> = HashMap::new();
+    all.retain(|one| {
+        let name = name(one);
+        match first.entry(name.value.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(name.span);
+                true
+            }
+            Entry::Occupied(entry) => {
+                let error = Diagnostic::at(
+                    name.span,
+                    format!("{kind} {} is in two files", name.value),
+                    "leave one of them",
+                );
+                report.error(error.also(*entry.get(), "first here"));
+                false
+            }
+        }
+    });
 }
 
 /// What tunnels that name no underlay may be given.
@@ -209,7 +217,8 @@ impl Validator<'_, '_> {
     fn workload(&mut self, raw: &RawInterface) -> Option<Role> {
         let addresses = match &raw.addresses {
             Field::Missing => {
-                let label = "add `addresses = [\"ADDRESS\"]`, what lives behind it, or `addresses = \"peer\"`";
+                let label =
+                    "add `addresses = [\"ADDRESS\"]`, what lives behind it, or `addresses = \"peer\"`";
                 self.missing("workload", &raw.name, "addresses", label)
             }
             Field::Bad => None,
@@ -275,7 +284,8 @@ impl Validator<'_, '_> {
             Some(interface) => {
                 if let Some(role) = interface.role.given().filter(|role| role.value != RoleName::Underlay) {
                     let title = format!("interface {} is not an underlay", given.value);
-                    let error = Diagnostic::at(given.span, title, "name an interface with `role = \"underlay\"`");
+                    let error =
+                        Diagnostic::at(given.span, title, "name an interface with `role = \"underlay\"`");
                     self.report.error(error.also(role.span, "its role"));
                 }
             }
@@ -300,7 +310,7 @@ impl Validator<'_, '_> {
                 let what = protocol.map_or("VNI or VLAN id", |protocol| protocol.value.id_range().0);
                 self.missing("tunnel", name, "id", &format!("add `id = NUMBER`, the {what}"))
             }
-            field => field.given().and_then(|id| self.id(id, protocol?)),
+            field => field.given().and_then(|id| self.id(raw, id, protocol?)),
         };
         let inner = match &raw.inner {
             Field::Missing => {
@@ -310,16 +320,23 @@ impl Validator<'_, '_> {
             field => field.value(),
         };
         let remote = match (&raw.remote, protocol) {
-            (Field::Missing, Some(protocol)) if protocol.value.has_outer_ip() => {
-                self.missing("tunnel", name, "remote", "add `remote = \"ADDRESS\"`, the far end's outer address")
-            }
+            (Field::Missing, Some(protocol)) if protocol.value.has_outer_ip() => self.missing(
+                "tunnel",
+                name,
+                "remote",
+                "add `remote = \"ADDRESS\"`, the far end's outer address",
+            ),
             (Field::Missing, _) => Some(None),
             (field, _) => field.value().map(|remote| Some(*remote)),
         };
         if let (Some(local), Some(remote)) = (raw.local.given(), raw.remote.given())
             && local.value == remote.value
         {
-            let error = Diagnostic::at(local.span, "`local` and `remote` are one address", "write this end's address");
+            let error = Diagnostic::at(
+                local.span,
+                "`local` and `remote` are one address",
+                "write this end's address",
+            );
             self.report.error(error.also(remote.span, "the far end's"));
         }
         let protocol = protocol?.value;
@@ -360,7 +377,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn id(&mut self, id: &At<i128>, protocol: &At<Protocol>) -> Option<u32> {
+    fn id(&mut self, raw: &RawTunnel, id: &At<i128>, protocol: &At<Protocol>) -> Option<u32> {
         let (what, min, max) = protocol.value.id_range();
         match u32::try_from(id.value) {
             Ok(value) if (min..=max).contains(&value) => Some(value),
@@ -370,7 +387,10 @@ impl Validator<'_, '_> {
                 } else {
                     format!("{what} out of range")
                 };
-                self.report.error(Diagnostic::at(id.span, title, format!("allowed: {min} to {max}")));
+                let error = Diagnostic::at(id.span, title, format!("allowed: {min} to {max}"));
+                let own = raw.keys.iter().any(|(key, _)| *key == "id");
+                let label = format!("a {} tunnel, which takes this default", protocol.value);
+                self.report.error(if own { error } else { error.also(raw.name.span, label) });
                 None
             }
         }

@@ -1,6 +1,7 @@
 //! Single values: from the tree to a type, or to an error that says what would be right. Addresses are in
 //! `address.rs`.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -46,7 +47,7 @@ impl Reader<'_> {
         let kind = match value.get_ref() {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a number",
-            DeValue::Float(_) => "a fraction",
+            DeValue::Float(_) => "a decimal number",
             DeValue::Boolean(_) => "true or false",
             DeValue::Datetime(_) => "a date or time",
             DeValue::Array(_) => "a list",
@@ -57,12 +58,16 @@ impl Reader<'_> {
 
     pub fn text<'v>(&mut self, key: &str, value: &'v Spanned<DeValue<'_>>) -> Option<At<&'v str>> {
         let span = self.span(value);
+        let wants = match key {
+            "manage" | "addresses" | "inner" | "from" => "a list of text",
+            _ => "text",
+        };
         match value.get_ref() {
             DeValue::String(text) => Some(At { value: text.as_ref(), span }),
-            DeValue::Integer(number) => {
-                self.wrong_type(key, "text", value, &format!("put it in quotes: \"{}\"", short(&number.to_string())))
+            DeValue::Array(list) if list.len() == 1 && list.iter().all(|one| one.get_ref().is_str()) => {
+                self.wrong_type(key, wants, value, "write it without brackets")
             }
-            _ => self.wrong_type(key, "text", value, "write text in quotes"),
+            _ => self.wrong_type(key, wants, value, &format!("write {}", example(key))),
         }
     }
 
@@ -80,7 +85,11 @@ impl Reader<'_> {
         let number = self.integer(key, value)?;
         match u32::try_from(number.value) {
             Ok(value) if (min..=max).contains(&value) => Some(At { value, span: number.span }),
-            _ => self.reject(number.span, format!("`{key}` is out of range"), format!("allowed: {min} to {max}")),
+            _ => self.reject(
+                number.span,
+                format!("`{key}` is out of range"),
+                format!("allowed: {min} to {max}"),
+            ),
         }
     }
 
@@ -122,9 +131,11 @@ impl Reader<'_> {
             (Ok(min), Ok(max)) if 0 < min && min <= max => {
                 Some(At { value: SourcePort::from_range(min, max), span })
             }
-            (Ok(min), Ok(max)) if min > max && max > 0 => {
-                self.reject(span, "`src_port` range is the wrong way round", format!("did you mean \"{max}-{min}\"?"))
-            }
+            (Ok(min), Ok(max)) if min > max && max > 0 => self.reject(
+                span,
+                "`src_port` range is the wrong way round",
+                format!("did you mean \"{max}-{min}\"?"),
+            ),
             _ => self.reject(span, "`src_port` is out of range", "allowed: 1 to 65535"),
         }
     }
@@ -173,7 +184,8 @@ impl Reader<'_> {
 
     pub fn segment(&mut self, value: Value<'_, '_>) -> Option<At<Name>> {
         let text = self.text("segment", value)?;
-        self.is_own_name("segment", text.span, text.value).then(|| At { value: text.value.into(), span: text.span })
+        self.is_own_name("segment", text.span, text.value)
+            .then(|| At { value: text.value.into(), span: text.span })
     }
 
     /// The name of an interface of the file: whether it is there is seen later.
@@ -209,9 +221,11 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::Boolean(false) => Some(At { value: RawPeer::None, span: self.span(value) }),
             DeValue::Table(table) => self.peer_table(table, self.span(value)),
-            DeValue::Boolean(true) => {
-                self.reject(self.span(value), "`peer` cannot be true", "leave it out, and mptm finds the peer")
-            }
+            DeValue::Boolean(true) => self.reject(
+                self.span(value),
+                "`peer` cannot be true",
+                "leave it out, and mptm finds the peer",
+            ),
             _ => self.wrong_type("peer", "a table or false", value, label),
         }
     }
@@ -242,7 +256,9 @@ impl Reader<'_> {
                 let name = At { value: Arc::from(name.value), span: name.span };
                 Some(At { value: RawPeer::At { netns, name }, span })
             }
-            None if good => self.reject(span, "`peer` has no `name`", "add `name = \"NAME\"`, the interface's name there"),
+            None if good => {
+                self.reject(span, "`peer` has no `name`", "add `name = \"NAME\"`, the interface's name there")
+            }
             _ => None,
         }
     }
@@ -272,7 +288,7 @@ impl Reader<'_> {
                 continue;
             };
             match ALL.iter().position(|name| *name == text.value) {
-                Some(index) => good &= self.is_new(&mut first[index], text.span),
+                Some(index) => good &= self.is_new("manage", &text.value, &mut first[index], text.span),
                 None => {
                     let title = format!("`manage` cannot have {:?}", short(text.value));
                     self.report.error(keys::unknown(text.span, &title, text.value, &ALL));
@@ -285,14 +301,14 @@ impl Reader<'_> {
     }
 
     /// Whether something stands in a list for the first time; reports the second.
-    pub fn is_new(&mut self, first: &mut Option<Span>, span: Span) -> bool {
+    pub fn is_new(&mut self, key: &str, what: &dyn Display, first: &mut Option<Span>, span: Span) -> bool {
         match *first {
             None => {
                 *first = Some(span);
                 true
             }
             Some(first) => {
-                let error = Diagnostic::at(span, "the list has this twice", "leave one of them");
+                let error = Diagnostic::at(span, format!("`{key}` has {what} twice"), "leave one of them");
                 self.report.error(error.also(first, "first here"));
                 false
             }
@@ -343,6 +359,19 @@ impl Reader<'_> {
 fn saturating(number: &DeInteger<'_>) -> i128 {
     let limit = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(limit)
+}
+
+/// What a key of type text is.
+fn example(key: &str) -> &'static str {
+    match key {
+        "role" => "\"underlay\", \"workload\", \"redirect\" or \"pass\"",
+        "mode" => "\"native\", \"generic\" or \"offload\"",
+        "manage" => "\"offloads\", \"mtu\", \"promisc\" or \"sysctls\"",
+        "remote" | "local" => "an address in quotes, like \"192.0.2.1\"",
+        "addresses" | "inner" | "from" => "addresses in quotes, like \"192.0.2.1\" or \"192.0.2.0/24\"",
+        "mac" | "local_mac" | "remote_mac" | "inner_mac" => "it in quotes, like \"02:00:5e:10:00:01\"",
+        _ => "a name in quotes",
+    }
 }
 
 /// A text for a title: a long one is cut, since the excerpt below shows it.
