@@ -1,6 +1,6 @@
 //! Errors in the file: collecting them, and showing them with the lines that they are about.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -10,6 +10,9 @@ use super::load::Source;
 
 /// Labels in one file that are as many lines apart are shown as one excerpt.
 const NEAR: usize = 6;
+
+/// So many errors are shown of one line; the others are counted.
+const SHOWN_PER_LINE: usize = 50;
 
 /// A part of a source, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,7 +146,18 @@ impl Diagnostics {
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
         let lines: Vec<Lines<'_>> = self.sources.iter().map(|source| Lines::new(source.body())).collect();
         let mut out = String::new();
+        // Showing a line costs time by its length: a long line with an error in each part would take minutes.
+        let mut shown: HashMap<(usize, usize), usize> = HashMap::new();
         for diagnostic in &self.list {
+            if let Some(span) = diagnostic.span()
+                && let Some(text) = lines.get(span.file)
+            {
+                let count = shown.entry((span.file, text.line(span.start))).or_default();
+                *count += 1;
+                if *count > SHOWN_PER_LINE {
+                    continue;
+                }
+            }
             if !out.is_empty() {
                 out.push('\n');
             }
@@ -157,6 +171,14 @@ impl Diagnostics {
                 out.push_str(line.trim_end());
                 out.push('\n');
             }
+        }
+        let mut more: Vec<_> = shown.into_iter().filter(|(_, count)| *count > SHOWN_PER_LINE).collect();
+        more.sort_unstable();
+        for ((file, line), count) in more {
+            let (name, line, count) = (&self.sources[file].name, line + 1, count - SHOWN_PER_LINE);
+            let title = format!("{count} more in line {line} of {name}");
+            out +=
+                &format!("\n{}\n", renderer.render(&[Group::with_title(Level::ERROR.primary_title(title))]));
         }
         out
     }

@@ -1,11 +1,13 @@
 //! The configuration file: from text to a valid [`Config`](model::Config), or to all that is wrong with it.
 //!
-//! [`load`] reads the file and its drop-ins; [`parse`] is the rest, and pure: `syntax` makes a tree of each text,
-//! `raw` reads it key by key, `validate` and `clash` look at the whole. Each stage reports what it finds and lets
+//! [`load()`] reads the file and its drop-ins; [`parse()`] is the rest, and pure: `syntax` makes a tree of each text,
+//! `read` goes through its tables and keys, `value` and `address` read single values, and what comes out is `raw`;
+//! `validate` and `clash` look at the whole. Each stage reports what it finds and lets
 //! the next one work with what is left, so that one run shows all errors.
 
 mod address;
 mod clash;
+mod defaults;
 mod diagnostic;
 mod keys;
 mod load;

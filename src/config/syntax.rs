@@ -1,13 +1,14 @@
 //! From text to a tree, whatever is wrong with the text: what TOML itself has to say.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
 use super::diagnostic::{Diagnostic, Report, Span};
+use super::value::short;
 
 /// Blanks out what makes the rest unreadable, after reporting it: table lines that are wrong, and lists and tables
 /// without an end, each up to the next table line. Also where that is: what is said of it would be wrong. All else
@@ -18,29 +19,26 @@ pub(super) fn mend<'i>(file: usize, text: &'i str, report: &mut Report) -> (Cow<
         return (Cow::Borrowed(text), Vec::new());
     }
     report.mark_incomplete();
-    let syntax = Syntax { file, text, tree: tree.get_ref(), headers: Headers::new(text) };
+    let syntax = Syntax::new(file, text, tree.get_ref());
     let mut broken: Vec<Span> = Vec::new();
     let mut ends = HashSet::new();
     for error in &errors {
         let span = Span::new(file, error.span().unwrap_or(0..0));
         let line = syntax.line(span);
-        let header = text[line.start..line.end].trim_start();
-        let (start, diagnostic) = if let Some(start) = syntax.unclosed(error) {
+        let header = text[line.start..line.end].trim_start().starts_with('[');
+        let section = |start| syntax.headers.next(start).unwrap_or(text.len());
+        let (start, end, diagnostic) = if let Some(start) = syntax.unclosed(error) {
             let (what, closer) = if text[start..].starts_with('[') { ("list", "]") } else { ("table", "}") };
             let opener = Span { start, end: start + 1, ..span };
             let label = format!("its `{closer}` is missing");
-            (start, Diagnostic::at(opener, format!("{what} without an end"), label))
-        } else if header.starts_with('[') && DeTable::parse(header).is_err() {
-            (line.start, syntax.other(error, span))
+            (start, section(start), Diagnostic::at(opener, format!("{what} without an end"), label))
+        } else if header && DeTable::parse(&text[line.start..line.end]).is_err() {
+            (line.start, section(line.start), syntax.other(error, span))
         } else if error.message().starts_with("key with no value") {
-            (line.start, syntax.other(error, span))
+            // The tree would end here, but what follows can be read.
+            (line.start, line.end, syntax.other(error, span))
         } else {
             continue;
-        };
-        // What follows a key without a value is not lost with it.
-        let end = match error.message().starts_with("key with no value") && !header.starts_with('[') {
-            true => line.end,
-            false => syntax.headers.next(start).unwrap_or(text.len()),
         };
         let part = Span { file, start, end };
         if ends.insert(end) {
@@ -50,10 +48,7 @@ pub(super) fn mend<'i>(file: usize, text: &'i str, report: &mut Report) -> (Cow<
     }
     let mut bytes = text.as_bytes().to_vec();
     for part in &broken {
-        bytes[part.start..part.end]
-            .iter_mut()
-            .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-            .for_each(|byte| *byte = b' ');
+        bytes[part.start..part.end].iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
         // A list's line would else lack its value.
         let line = syntax.line(*part);
         bytes[line.start..part.start].fill(b' ');
@@ -72,7 +67,7 @@ pub(super) fn tree<'i>(
     if errors.is_empty() {
         return tree;
     }
-    let syntax = Syntax { file, text, tree: tree.get_ref(), headers: Headers::new(text) };
+    let syntax = Syntax::new(file, text, tree.get_ref());
     let mut lines: HashSet<Span> = HashSet::new();
     for error in &errors {
         let span = Span::new(file, error.span().unwrap_or(0..0));
@@ -98,9 +93,18 @@ struct Syntax<'a, 'i> {
     text: &'i str,
     tree: &'a DeTable<'i>,
     headers: Headers,
+    /// Where the lists and inline tables are, in order; those within others left out.
+    brackets: Vec<Range<usize>>,
 }
 
-impl Syntax<'_, '_> {
+impl<'a, 'i> Syntax<'a, 'i> {
+    fn new(file: usize, text: &'i str, tree: &'a DeTable<'i>) -> Self {
+        let mut brackets = Vec::new();
+        tree.values().for_each(|value| find_brackets(text, value, &mut brackets));
+        brackets.sort_by_key(|range| range.start);
+        Self { file, text, tree, headers: Headers::new(text), brackets }
+    }
+
     /// The line in which a span begins.
     fn line(&self, span: Span) -> Span {
         let start = self.text[..span.start].rfind('\n').map_or(0, |at| at + 1);
@@ -112,14 +116,13 @@ impl Syntax<'_, '_> {
     /// text, or at least over the next table line.
     fn unclosed(&self, error: &Error) -> Option<usize> {
         let (message, at) = (error.message(), error.span()?.start);
-        if message.starts_with("unclosed array") || message.starts_with("unclosed inline table") {
-            return find_open(self.tree, |span| span.start < at && span.end == at);
-        }
-        if message.contains("inline table") || message.contains("between key-value pairs") {
-            let start = find_open(self.tree, |span| span.start < at && at <= span.end)?;
-            return self.headers.next(start).is_some_and(|header| header <= at).then_some(start);
-        }
-        None
+        let index = self.brackets.partition_point(|range| range.start < at).checked_sub(1)?;
+        let Range { start, end } = self.brackets[index];
+        let to_the_end =
+            message.starts_with("unclosed array") || message.starts_with("unclosed inline table");
+        let over_a_table = (message.contains("inline table") || message.contains("between key-value pairs"))
+            && self.headers.next(start).is_some_and(|header| header <= at);
+        (to_the_end && at == end || over_a_table && at <= end).then_some(start)
     }
 
     /// A key or a table that is there already. That the keys of a second table are there, too, needs no saying.
@@ -130,12 +133,13 @@ impl Syntax<'_, '_> {
             && let Some(first) = self.headers.first.get(&header.path)
             && first.start < header.start
         {
-            let title = format!("[{}] is written twice", header.path.join("."));
+            let title = format!("[{}] is written twice", short(&header.path.join(".")));
             let diagnostic = Diagnostic::at(span, title, "put all its keys under one of them");
             let first = Span { file: self.file, ..*first };
             return (span.start < header.end).then(|| diagnostic.also(first, "first here"));
         }
-        let diagnostic = Diagnostic::at(span, format!("key `{name}` is written twice"), "leave one of them");
+        let diagnostic =
+            Diagnostic::at(span, format!("key `{}` is written twice", short(name)), "leave one of them");
         let mut table = Some(self.tree);
         for part in header.map_or(&[][..], |header| &header.path) {
             table =
@@ -153,7 +157,7 @@ impl Syntax<'_, '_> {
     /// In TOML's own words, but for the mistakes that people make most.
     fn other(&self, error: &Error, span: Span) -> Diagnostic {
         if let Some(value) = self.unquoted(span) {
-            let text = &self.text[value.start..value.end];
+            let text = short(&self.text[value.start..value.end]);
             let label = match text.to_lowercase().as_str() {
                 lower @ ("true" | "false") => Some(format!("write {lower}")),
                 "yes" | "no" | "on" | "off" => {
@@ -208,17 +212,13 @@ fn is_before_value(text: &str) -> bool {
     }
 }
 
-/// Where the outermost list or table value begins that is where it is wanted.
-fn find_open(table: &DeTable<'_>, wanted: impl Fn(Range<usize>) -> bool + Copy) -> Option<usize> {
-    table.values().find_map(|value| open_value(value, wanted))
-}
-
-fn open_value(value: &Spanned<DeValue<'_>>, wanted: impl Fn(Range<usize>) -> bool + Copy) -> Option<usize> {
+/// Adds where a value's brackets are. A table that has none is that of a table line, and may have such in it.
+fn find_brackets(text: &str, value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
     match value.get_ref() {
-        DeValue::Array(_) | DeValue::Table(_) if wanted(value.span()) => Some(value.span().start),
-        DeValue::Array(list) => list.iter().find_map(|value| open_value(value, wanted)),
-        DeValue::Table(table) => table.values().find_map(|value| open_value(value, wanted)),
-        _ => None,
+        DeValue::Array(_) => found.push(value.span()),
+        DeValue::Table(_) if text[value.span().start..].starts_with('{') => found.push(value.span()),
+        DeValue::Table(table) => table.values().for_each(|value| find_brackets(text, value, found)),
+        _ => {}
     }
 }
 
@@ -226,6 +226,8 @@ fn open_value(value: &Spanned<DeValue<'_>>, wanted: impl Fn(Range<usize>) -> boo
 struct Headers {
     /// By where they begin.
     lines: BTreeMap<usize, Header>,
+    /// Where lines begin that look like one, right or wrong.
+    starts: BTreeSet<usize>,
     /// Where each path is first.
     first: HashMap<Vec<String>, Span>,
 }
@@ -241,11 +243,15 @@ struct Header {
 
 impl Headers {
     fn new(text: &str) -> Self {
-        let mut headers = Self { lines: BTreeMap::new(), first: HashMap::new() };
+        let mut headers = Self { lines: BTreeMap::new(), starts: BTreeSet::new(), first: HashMap::new() };
         let mut start = 0;
         for line in text.split_inclusive('\n') {
             let end = start + line.len();
-            if line.trim_start().starts_with('[')
+            let inside = line.trim_start().strip_prefix('[');
+            if inside.is_some_and(|inside| inside.starts_with(|c: char| c == '[' || c.is_alphabetic())) {
+                headers.starts.insert(start);
+            }
+            if inside.is_some()
                 && let Ok(tree) = DeTable::parse(line)
             {
                 let (path, name) = path_of(tree.get_ref());
@@ -263,9 +269,9 @@ impl Headers {
         self.lines.range(..=offset).next_back().map(|(_, header)| header)
     }
 
-    /// Where the next begins.
+    /// Where the next line begins that looks like one.
     fn next(&self, offset: usize) -> Option<usize> {
-        self.lines.range(offset + 1..).next().map(|(start, _)| *start)
+        self.starts.range(offset + 1..).next().copied()
     }
 }
 

@@ -297,6 +297,20 @@ fn places_in_a_large_file_are_exact() {
 }
 
 #[test]
+fn a_line_shows_no_more_errors_than_can_be_read() {
+    let list = (0..60).map(|number| format!("\"10.0.0.{number}x\"")).collect::<Vec<_>>().join(", ");
+    let errors =
+        parse(&[Source::new("long.toml", format!("[defaults]\ninner = [{list}]\nmtu = 1\n"))]).unwrap_err();
+    assert_eq!(errors.len(), 61);
+    let text = errors.render(false);
+    assert_eq!(text.matches("neither an address nor a prefix").count(), 50);
+    assert!(
+        text.contains("long.toml:3:7") && text.ends_with("\nerror: 10 more in line 2 of long.toml\n"),
+        "{text}"
+    );
+}
+
+#[test]
 #[ignore = "measures: cargo test --release -- --ignored a_large_file --nocapture"]
 fn a_large_file_takes_about_a_second() {
     let text = many(20_000, "");

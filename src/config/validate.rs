@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::clash;
+use super::defaults;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
@@ -16,8 +17,8 @@ use crate::protocol::Protocol;
 
 /// All that the files say together. What it returns is not to be used if the report has errors.
 pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> Config {
-    if let Some(defaults) = &raw.defaults {
-        raw.tunnels.iter_mut().for_each(|tunnel| apply_defaults(tunnel, defaults));
+    if let Some(shared) = &raw.defaults {
+        raw.tunnels.iter_mut().for_each(|tunnel| defaults::apply(tunnel, shared));
     }
     once("interface", &mut raw.interfaces, |interface| &interface.name, report);
     once("tunnel", &mut raw.tunnels, |tunnel| &tunnel.name, report);
@@ -51,56 +52,6 @@ pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> C
         clash::segments(&raw.interfaces, &raw.tunnels, report);
     }
     config
-}
-
-/// Puts a default for each key that a tunnel leaves out. The protocol first: the others depend on it.
-fn apply_defaults(tunnel: &mut RawTunnel, defaults: &RawTunnel) {
-    tunnel.protocol.or(&defaults.protocol);
-    let protocol = tunnel.protocol.value().copied();
-    let has = |key| protocol.is_none_or(|protocol| keys::has_key(protocol, key));
-    let RawTunnel {
-        name: _,
-        keys: _,
-        protocol: _,
-        id,
-        segment,
-        underlay,
-        remote,
-        local,
-        local_mac,
-        remote_mac,
-        inner,
-        from,
-        src_port,
-        dst_port,
-        inner_mac,
-        mtu,
-        redirect,
-        debug,
-    } = tunnel;
-    id.or(&defaults.id);
-    segment.or(&defaults.segment);
-    underlay.or(&defaults.underlay);
-    if has("remote") {
-        remote.or(&defaults.remote);
-    }
-    if has("local") {
-        local.or(&defaults.local);
-    }
-    local_mac.or(&defaults.local_mac);
-    remote_mac.or(&defaults.remote_mac);
-    inner.or(&defaults.inner);
-    from.or(&defaults.from);
-    if has("src_port") {
-        src_port.or(&defaults.src_port);
-    }
-    if has("dst_port") {
-        dst_port.or(&defaults.dst_port);
-    }
-    inner_mac.or(&defaults.inner_mac);
-    mtu.or(&defaults.mtu);
-    redirect.or(&defaults.redirect);
-    debug.or(&defaults.debug);
 }
 
 /// Leaves the first of each name. TOML sees to it that others are in other files.
