@@ -1,4 +1,4 @@
-//! The configuration file: from text to a valid [`Config`](model::Config), or to all that is wrong with it.
+//! The configuration file: from text to a valid [`Config`], or to all that is wrong with it.
 //!
 //! [`load()`] reads the file and its drop-ins; [`parse()`] is the rest, and pure: `syntax` makes a tree of each text,
 //! `read` goes through its tables and keys, `value` and `address` read single values, and what comes out is `raw`;
