@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::Span;
+use super::prefix::text;
 use super::raw::{At, RawAddresses};
 use super::value::{Reader, short};
 
@@ -18,7 +19,9 @@ enum BadPrefix {
     /// A version to come has it.
     V6,
     /// With a way to write what was probably meant.
-    Meant(&'static str, String),
+    Meant(String, String),
+    /// The length is out of range.
+    Length,
     /// None of its addresses can be that of a host.
     NotUnicast(&'static str),
     /// Anything else.
@@ -90,7 +93,7 @@ impl Reader<'_> {
         let mut list = Vec::with_capacity(values.len());
         for value in values {
             if let Some(prefix) = self.prefix(key, value)
-                && self.is_new(first.entry(prefix.value).or_default(), prefix.span)
+                && self.is_new(key, &text(prefix.value), first.entry(prefix.value).or_default(), prefix.span)
             {
                 list.push(prefix);
             }
@@ -105,6 +108,9 @@ impl Reader<'_> {
             Err(BadPrefix::V6) => self.no_v6(text.span),
             Err(BadPrefix::Meant(title, meant)) => {
                 self.reject(text.span, title, format!("did you mean {meant}?"))
+            }
+            Err(BadPrefix::Length) => {
+                self.reject(text.span, "prefix length out of range", "allowed: /0 to /32")
             }
             Err(BadPrefix::NotUnicast(why)) => {
                 self.reject(text.span, format!("{} cannot be in `{key}`", text.value), why)
@@ -133,7 +139,7 @@ fn read_prefix(text: &str) -> Result<IpNet, BadPrefix> {
         return Err(BadPrefix::NotUnicast(why));
     }
     if net.trunc() != net {
-        return Err(BadPrefix::Meant("address bits behind the prefix", net.trunc().to_string()));
+        return Err(BadPrefix::Meant(format!("{net} has host bits set"), net.trunc().to_string()));
     }
     Ok(net.into())
 }
@@ -147,10 +153,10 @@ fn mistyped_prefix(text: &str) -> BadPrefix {
             .map_err(|_| ())
             .and_then(|len| Ipv4Net::new(address, len).map_err(|_| ()))
     }) {
-        return BadPrefix::Meant("prefix lengths are numbers of bits", net.trunc().to_string());
+        return BadPrefix::Meant("a prefix has a length, not a mask".to_owned(), net.trunc().to_string());
     }
     match length.parse::<u32>() {
-        Ok(33..) => BadPrefix::Meant("prefix length does not fit in 32 bits", format!("{address}/32")),
+        Ok(33..) => BadPrefix::Length,
         _ => BadPrefix::Garbage,
     }
 }

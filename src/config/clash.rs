@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::model::{Name, NetnsRef};
-use super::prefix::PrefixMap;
+use super::prefix::{PrefixMap, text};
 use super::raw::{At, Field, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
 use super::validate::segment_of;
 use crate::protocol::Protocol;
@@ -24,10 +24,6 @@ impl<'a> First<'a> {
     fn new(name: &'a At<Name>, span: Span) -> Self {
         Self { name: &name.value, span }
     }
-}
-
-fn text(net: IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 /// A veth has two ends.
@@ -122,8 +118,8 @@ fn endpoint_clash<'a>(
     if let Some(first) = clash {
         let title = format!("tunnels {} and {} cannot be told apart", first.name, tunnel.name.value);
         let label = match protocol.has_outer_ip() {
-            false => "same underlay and `id`; another `id` would do",
-            true => "same protocol, underlay, `remote`, `id` and `dst_port`; another `id` would do",
+            false => "same underlay and `id`: give one of them another `id`",
+            true => "same protocol, underlay, `remote`, `id` and `dst_port`: give one of them another `id`",
         };
         let error = Diagnostic::at(me.span, title, label);
         report.error(error.also(first.span, "the other one"));
@@ -196,7 +192,7 @@ fn sources_exist(tunnel: &RawTunnel, name: &Name, segment: &Segment<'_>, report:
     for from in tunnel.from.value().into_iter().flatten() {
         if segment.workloads.overlapping(from.value).is_none() {
             let title = format!("no workload of segment {name} has {}", text(from.value));
-            let label = "so nothing would take this tunnel: name some of a workload's `addresses`";
+            let label = "nothing can be sent from there; name what a workload has in `addresses`";
             report.error(Diagnostic::at(from.span, title, label));
         }
     }

@@ -1,6 +1,6 @@
 //! Errors in the file: collecting them, and showing them with the lines that they are about.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -10,6 +10,9 @@ use super::load::Source;
 
 /// Labels in one file that are as many lines apart are shown as one excerpt.
 const NEAR: usize = 6;
+
+/// So many errors are shown of one line; the others are counted.
+const SHOWN_PER_LINE: usize = 50;
 
 /// A part of a source, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +72,8 @@ impl Diagnostic {
         &self.title
     }
 
-    fn span(&self) -> Option<Span> {
+    /// Where, if it is about a part of a text.
+    pub(super) fn span(&self) -> Option<Span> {
         self.primary.as_ref().map(|(span, _)| *span)
     }
 }
@@ -142,16 +146,39 @@ impl Diagnostics {
         let renderer = if colours { Renderer::styled() } else { Renderer::plain() };
         let lines: Vec<Lines<'_>> = self.sources.iter().map(|source| Lines::new(source.body())).collect();
         let mut out = String::new();
+        // Showing a line costs time by its length: a long line with an error in each part would take minutes.
+        let mut shown: HashMap<(usize, usize), usize> = HashMap::new();
         for diagnostic in &self.list {
+            if let Some(span) = diagnostic.span()
+                && let Some(text) = lines.get(span.file)
+            {
+                let count = shown.entry((span.file, text.line(span.start))).or_default();
+                *count += 1;
+                if *count > SHOWN_PER_LINE {
+                    continue;
+                }
+            }
             if !out.is_empty() {
                 out.push('\n');
             }
-            let rendered = renderer.render(&[self.group(diagnostic, &lines)]);
+            let mut rendered = renderer.render(&[self.group(diagnostic, &lines)]);
+            if let Some(help) = &diagnostic.help {
+                let help = Group::with_title(Level::HELP.primary_title(help.as_str()));
+                rendered = rendered + "\n" + &renderer.render(&[help]);
+            }
             // An empty line of source would else leave blanks at the line's end.
             for line in rendered.lines() {
                 out.push_str(line.trim_end());
                 out.push('\n');
             }
+        }
+        let mut more: Vec<_> = shown.into_iter().filter(|(_, count)| *count > SHOWN_PER_LINE).collect();
+        more.sort_unstable();
+        for ((file, line), count) in more {
+            let (name, line, count) = (&self.sources[file].name, line + 1, count - SHOWN_PER_LINE);
+            let title = format!("{count} more in line {line} of {name}");
+            out +=
+                &format!("\n{}\n", renderer.render(&[Group::with_title(Level::ERROR.primary_title(title))]));
         }
         out
     }
@@ -192,10 +219,7 @@ impl Diagnostics {
                     kind.span(range.start - part.start..range.end - part.start).label(label)
                 })));
         }
-        match &diagnostic.help {
-            Some(help) => group.element(Level::HELP.message(help.as_str())),
-            None => group,
-        }
+        group
     }
 }
 

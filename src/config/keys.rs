@@ -2,6 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Span};
 use super::raw::RoleName;
+use super::value::short;
 use crate::protocol::Protocol;
 
 /// Keys that the design has and this version not yet.
@@ -80,7 +81,7 @@ pub(super) fn bad_protocol(span: Span, name: &str) -> Diagnostic {
         let title = format!("protocol {name} is not supported by this version of mptm");
         return Diagnostic::at(span, title, format!("it has: {}", protocols()));
     }
-    unknown(span, &format!("unknown protocol {name:?}"), name, &Protocol::ALL.map(Protocol::name))
+    unknown(span, &format!("unknown protocol {:?}", short(name)), name, &Protocol::ALL.map(Protocol::name))
 }
 
 /// A key of `[interface.NAME]`, `[tunnel.NAME]` or `[defaults]` that there is not: `owner` is which, `own` are its
@@ -96,7 +97,7 @@ pub(super) fn bad_key(
         let title = format!("key `{key}` is not supported by this version of mptm");
         return Diagnostic::at(span, title, format!("it has: {}", own.join(", ")));
     }
-    let title = format!("{owner} has no key `{key}`");
+    let title = format!("{owner} has no key `{}`", short(key));
     if others.1.contains(&key) {
         return Diagnostic::at(span, title, format!("this is a key of {}", others.0));
     }
@@ -122,6 +123,7 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
     if word.len() > 64 {
         return None;
     }
+    let word = &word.to_lowercase();
     let limit = if word.chars().count() <= 3 { 1 } else { 2 };
     names
         .map(|name| (strsim::osa_distance(word, name), name))

@@ -51,22 +51,30 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();
-    let mut take = |name: String, bytes: io::Result<Vec<u8>>| match bytes {
+    let mut take = |name: String, bytes: io::Result<Vec<u8>>, hint| match bytes {
         Ok(bytes) => {
             let (source, error) = decode(name, bytes, sources.len());
             sources.push(source);
             errors.extend(error);
         }
-        Err(error) => errors.push(unreadable(&name, &error)),
+        Err(error) => errors.push(unreadable(&name, &error, hint)),
     };
     if path == Path::new(STDIN) {
-        take(STDIN.to_owned(), read_all(io::stdin().lock()));
+        take(STDIN.to_owned(), read_all(io::stdin().lock()), "");
     } else {
-        take(path.display().to_string(), read_file(path));
+        take(path.display().to_string(), read_file(path), "name the file with -c FILE or MPTM_CONFIG");
         let directory = path.with_extension("d");
         match drop_ins(&directory) {
-            Ok(paths) => paths.iter().for_each(|path| take(path.display().to_string(), read_file(path))),
-            Err(error) => errors.push(unreadable(&directory.display().to_string(), &error)),
+            Ok(paths) => {
+                for path in paths {
+                    take(
+                        path.display().to_string(),
+                        read_file(&path),
+                        "the link leads nowhere: mend or remove it",
+                    );
+                }
+            }
+            Err(error) => errors.push(unreadable(&directory.display().to_string(), &error, "")),
         }
     }
     let config = super::parse_after(&sources, errors)?;
@@ -107,10 +115,11 @@ fn read_all(reader: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
+/// `absent` is what to do if it is not there.
+fn unreadable(name: &str, error: &io::Error, absent: &str) -> Diagnostic {
     let title = format!("cannot read {name}: {error}");
     match error.kind() {
-        io::ErrorKind::NotFound => Diagnostic::new(title).help("name the file with -c FILE or MPTM_CONFIG"),
+        io::ErrorKind::NotFound => Diagnostic::new(title).help(absent),
         io::ErrorKind::IsADirectory => {
             Diagnostic::new(title).help("name a file; drop-ins for FILE.toml are read from FILE.d")
         }

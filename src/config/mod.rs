@@ -1,11 +1,13 @@
-//! The configuration file: from text to a valid [`Config`](model::Config), or to all that is wrong with it.
+//! The configuration file: from text to a valid [`Config`], or to all that is wrong with it.
 //!
-//! [`load`] reads the file and its drop-ins; [`parse`] is the rest, and pure: `syntax` makes a tree of each text,
-//! `raw` reads it key by key, `validate` and `clash` look at the whole. Each stage reports what it finds and lets
+//! [`load()`] reads the file and its drop-ins; [`parse()`] is the rest, and pure: `syntax` makes a tree of each text,
+//! `read` goes through its tables and keys, `value` and `address` read single values, and what comes out is `raw`;
+//! `validate` and `clash` look at the whole. Each stage reports what it finds and lets
 //! the next one work with what is left, so that one run shows all errors.
 
 mod address;
 mod clash;
+mod defaults;
 mod diagnostic;
 mod keys;
 mod load;
@@ -15,6 +17,8 @@ mod print;
 mod raw;
 mod read;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod value;
 
@@ -37,10 +41,15 @@ pub fn parse(sources: &[Source]) -> Result<Config, Diagnostics> {
 
 /// The same, after `earlier` errors: with some, the texts are not all there is, so what seems to be missing may not be.
 fn parse_after(sources: &[Source], earlier: Vec<Diagnostic>) -> Result<Config, Diagnostics> {
+    let unreadable: Vec<usize> = earlier.iter().filter_map(|error| Some(error.span()?.file)).collect();
     let mut report = Report::new(earlier);
     let mut raw = Raw::default();
     for (file, source) in sources.iter().enumerate() {
-        let (tree, broken) = syntax::tree(file, source.body(), &mut report);
+        if unreadable.contains(&file) {
+            continue;
+        }
+        let (text, mut broken) = syntax::mend(file, source.body(), &mut report);
+        let tree = syntax::tree(file, &text, &mut broken, &mut report);
         let mut found = Report::default();
         raw.read(file, tree.get_ref(), &mut found);
         report.extend(found, |span| !broken.iter().any(|part| part.overlaps(span)));

@@ -1,4 +1,4 @@
-//! A map by prefix that finds what overlaps.
+//! Prefixes: as text, and in a map that finds what overlaps.
 
 use std::collections::BTreeMap;
 
@@ -33,6 +33,11 @@ impl<T> PrefixMap<T> {
             self.0.range(prefix..=last).next().map(|(_, value)| value)
         })
     }
+}
+
+/// As files have it: a prefix of full length is written as an address.
+pub(super) fn text(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write as _};
 use ipnet::IpNet;
 
 use super::model::{Addresses, Config, Interface, Manage, PeerSpec, Role, SourcePort, Tunnel};
+use super::prefix::text;
 
 /// The normalised text: underlays, workloads, then other interfaces, then tunnels, each sorted by name. Parsing it
 /// gives the same configuration, but for the places where things stand.
@@ -138,11 +139,7 @@ fn list(values: impl Iterator<Item = String>) -> String {
 }
 
 fn prefixes(nets: &[IpNet]) -> String {
-    list(
-        nets.iter().map(|net| {
-            if net.prefix_len() == net.max_prefix_len() { quoted(net.addr()) } else { quoted(net) }
-        }),
-    )
+    list(nets.iter().map(|net| quoted(text(*net))))
 }
 
 /// A TOML basic string, which is a key, too.

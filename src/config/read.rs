@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, Report, Span};
 use super::keys;
 use super::model::Name;
 use super::raw::{At, Raw, RawInterface, RawTunnel};
-use super::value::Reader;
+use super::value::{Reader, short};
 
 type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 
@@ -131,7 +131,7 @@ impl Reader<'_> {
                     }
                 }
                 _ => {
-                    let title = format!("`{}` is no {kind}, but a key without one", key.get_ref());
+                    let title = format!("key `{}` stands outside of any {kind}", short(key.get_ref()));
                     self.report.error(Diagnostic::at(span, title, label.clone()));
                 }
             }
@@ -177,11 +177,11 @@ fn unknown_table(span: Span, name: &str, value: &DeValue<'_>) -> Diagnostic {
     if matches!(value, DeValue::Table(_) | DeValue::Array(_)) {
         return keys::unknown(
             span,
-            &format!("unknown table `{name}`"),
+            &format!("unknown table `{}`", short(name)),
             name,
             &["interface", "tunnel", "defaults"],
         );
     }
-    let title = format!("key `{name}` stands outside of any table");
+    let title = format!("key `{}` stands outside of any table", short(name));
     Diagnostic::at(span, title, "put it below [interface.NAME], [tunnel.NAME] or [defaults]")
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::clash;
+use super::defaults;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
@@ -16,27 +17,19 @@ use crate::protocol::Protocol;
 
 /// All that the files say together. What it returns is not to be used if the report has errors.
 pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> Config {
-    if let Some(defaults) = &raw.defaults {
-        raw.tunnels.iter_mut().for_each(|tunnel| apply_defaults(tunnel, defaults));
+    if let Some(shared) = &raw.defaults {
+        raw.tunnels.iter_mut().for_each(|tunnel| defaults::apply(tunnel, shared));
     }
-    // Each interface by name, the first of a name if there are several.
-    let mut interfaces: HashMap<Name, &RawInterface> = HashMap::new();
-    for interface in &raw.interfaces {
-        match interfaces.entry(interface.name.value.clone()) {
-            Entry::Vacant(entry) => _ = entry.insert(interface),
-            Entry::Occupied(entry) => report.error(twice("interface", &interface.name, &entry.get().name)),
-        }
-    }
-    let mut names: HashMap<&Name, &At<Name>> = HashMap::new();
-    for tunnel in &raw.tunnels {
-        if let Some(first) = names.insert(&tunnel.name.value, &tunnel.name) {
-            report.error(twice("tunnel", &tunnel.name, first));
-        }
-    }
+    once("interface", &mut raw.interfaces, |interface| &interface.name, report);
+    once("tunnel", &mut raw.tunnels, |tunnel| &tunnel.name, report);
     let mut validator = Validator {
         locate: Locator::new(sources),
         underlays: Underlays::of(&raw.interfaces),
-        interfaces,
+        interfaces: raw
+            .interfaces
+            .iter()
+            .map(|interface| (interface.name.value.clone(), interface))
+            .collect(),
         report,
     };
     let mut config = Config::default();
@@ -61,59 +54,27 @@ pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> C
     config
 }
 
-/// Puts a default for each key that a tunnel leaves out. The protocol first: the others depend on it.
-fn apply_defaults(tunnel: &mut RawTunnel, defaults: &RawTunnel) {
-    tunnel.protocol.or(&defaults.protocol);
-    let protocol = tunnel.protocol.value().copied();
-    let has = |key| protocol.is_none_or(|protocol| keys::has_key(protocol, key));
-    let RawTunnel {
-        name: _,
-        keys: _,
-        protocol: _,
-        id,
-        segment,
-        underlay,
-        remote,
-        local,
-        local_mac,
-        remote_mac,
-        inner,
-        from,
-        src_port,
-        dst_port,
-        inner_mac,
-        mtu,
-        redirect,
-        debug,
-    } = tunnel;
-    id.or(&defaults.id);
-    segment.or(&defaults.segment);
-    underlay.or(&defaults.underlay);
-    if has("remote") {
-        remote.or(&defaults.remote);
-    }
-    if has("local") {
-        local.or(&defaults.local);
-    }
-    local_mac.or(&defaults.local_mac);
-    remote_mac.or(&defaults.remote_mac);
-    inner.or(&defaults.inner);
-    from.or(&defaults.from);
-    if has("src_port") {
-        src_port.or(&defaults.src_port);
-    }
-    if has("dst_port") {
-        dst_port.or(&defaults.dst_port);
-    }
-    inner_mac.or(&defaults.inner_mac);
-    mtu.or(&defaults.mtu);
-    redirect.or(&defaults.redirect);
-    debug.or(&defaults.debug);
-}
-
-fn twice(kind: &str, second: &At<Name>, first: &At<Name>) -> Diagnostic {
-    let title = format!("{kind} {} is in two files", second.value);
-    Diagnostic::at(second.span, title, "leave one of them").also(first.span, "first here")
+/// Leaves the first of each name. TOML sees to it that others are in other files.
+fn once<T>(kind: &str, all: &mut Vec<T>, name: impl Fn(&T) -> &At<Name>, report: &mut Report) {
+    let mut first: HashMap<Name, Span> = HashMap::new();
+    all.retain(|one| {
+        let name = name(one);
+        match first.entry(name.value.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(name.span);
+                true
+            }
+            Entry::Occupied(entry) => {
+                let error = Diagnostic::at(
+                    name.span,
+                    format!("{kind} {} is in two files", name.value),
+                    "leave one of them",
+                );
+                report.error(error.also(*entry.get(), "first here"));
+                false
+            }
+        }
+    });
 }
 
 /// What tunnels that name no underlay may be given.
@@ -300,7 +261,7 @@ impl Validator<'_, '_> {
                 let what = protocol.map_or("VNI or VLAN id", |protocol| protocol.value.id_range().0);
                 self.missing("tunnel", name, "id", &format!("add `id = NUMBER`, the {what}"))
             }
-            field => field.given().and_then(|id| self.id(id, protocol?)),
+            field => field.given().and_then(|id| self.id(raw, id, protocol?)),
         };
         let inner = match &raw.inner {
             Field::Missing => {
@@ -367,7 +328,7 @@ impl Validator<'_, '_> {
         }
     }
 
-    fn id(&mut self, id: &At<i128>, protocol: &At<Protocol>) -> Option<u32> {
+    fn id(&mut self, raw: &RawTunnel, id: &At<i128>, protocol: &At<Protocol>) -> Option<u32> {
         let (what, min, max) = protocol.value.id_range();
         match u32::try_from(id.value) {
             Ok(value) if (min..=max).contains(&value) => Some(value),
@@ -377,7 +338,10 @@ impl Validator<'_, '_> {
                 } else {
                     format!("{what} out of range")
                 };
-                self.report.error(Diagnostic::at(id.span, title, format!("allowed: {min} to {max}")));
+                let error = Diagnostic::at(id.span, title, format!("allowed: {min} to {max}"));
+                let own = raw.keys.iter().any(|(key, _)| *key == "id");
+                let label = format!("a {} tunnel, which takes this default", protocol.value);
+                self.report.error(if own { error } else { error.also(raw.name.span, label) });
                 None
             }
         }

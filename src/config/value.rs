@@ -1,6 +1,7 @@
 //! Single values: from the tree to a type, or to an error that says what would be right. Addresses are in
 //! `address.rs`.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -46,7 +47,7 @@ impl Reader<'_> {
         let kind = match value.get_ref() {
             DeValue::String(_) => "text",
             DeValue::Integer(_) => "a number",
-            DeValue::Float(_) => "a fraction",
+            DeValue::Float(_) => "a decimal number",
             DeValue::Boolean(_) => "true or false",
             DeValue::Datetime(_) => "a date or time",
             DeValue::Array(_) => "a list",
@@ -57,15 +58,16 @@ impl Reader<'_> {
 
     pub fn text<'v>(&mut self, key: &str, value: &'v Spanned<DeValue<'_>>) -> Option<At<&'v str>> {
         let span = self.span(value);
+        let wants = match key {
+            "manage" | "addresses" | "inner" | "from" => "a list of text",
+            _ => "text",
+        };
         match value.get_ref() {
             DeValue::String(text) => Some(At { value: text.as_ref(), span }),
-            DeValue::Integer(number) => self.wrong_type(
-                key,
-                "text",
-                value,
-                &format!("put it in quotes: \"{}\"", short(&number.to_string())),
-            ),
-            _ => self.wrong_type(key, "text", value, "write text in quotes"),
+            DeValue::Array(list) if list.len() == 1 && list.iter().all(|one| one.get_ref().is_str()) => {
+                self.wrong_type(key, wants, value, "write it without brackets")
+            }
+            _ => self.wrong_type(key, wants, value, &format!("write {}", example(key))),
         }
     }
 
@@ -286,7 +288,7 @@ impl Reader<'_> {
                 continue;
             };
             match ALL.iter().position(|name| *name == text.value) {
-                Some(index) => good &= self.is_new(&mut first[index], text.span),
+                Some(index) => good &= self.is_new("manage", &text.value, &mut first[index], text.span),
                 None => {
                     let title = format!("`manage` cannot have {:?}", short(text.value));
                     self.report.error(keys::unknown(text.span, &title, text.value, &ALL));
@@ -299,14 +301,14 @@ impl Reader<'_> {
     }
 
     /// Whether something stands in a list for the first time; reports the second.
-    pub fn is_new(&mut self, first: &mut Option<Span>, span: Span) -> bool {
+    pub fn is_new(&mut self, key: &str, what: &dyn Display, first: &mut Option<Span>, span: Span) -> bool {
         match *first {
             None => {
                 *first = Some(span);
                 true
             }
             Some(first) => {
-                let error = Diagnostic::at(span, "the list has this twice", "leave one of them");
+                let error = Diagnostic::at(span, format!("`{key}` has {what} twice"), "leave one of them");
                 self.report.error(error.also(first, "first here"));
                 false
             }
@@ -357,6 +359,19 @@ impl Reader<'_> {
 fn saturating(number: &DeInteger<'_>) -> i128 {
     let limit = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(limit)
+}
+
+/// What a key of type text is.
+fn example(key: &str) -> &'static str {
+    match key {
+        "role" => "\"underlay\", \"workload\", \"redirect\" or \"pass\"",
+        "mode" => "\"native\", \"generic\" or \"offload\"",
+        "manage" => "\"offloads\", \"mtu\", \"promisc\" or \"sysctls\"",
+        "remote" | "local" => "an address in quotes, like \"192.0.2.1\"",
+        "addresses" | "inner" | "from" => "addresses in quotes, like \"192.0.2.1\" or \"192.0.2.0/24\"",
+        "mac" | "local_mac" | "remote_mac" | "inner_mac" => "it in quotes, like \"02:00:5e:10:00:01\"",
+        _ => "a name in quotes",
+    }
 }
 
 /// A text for a title: a long one is cut, since the excerpt below shows it.
