@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet. */
+/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet.
+ */
 #ifndef MPTM_ENCAP_H
 #define MPTM_ENCAP_H
 
@@ -8,8 +9,7 @@
 #include "stats.h"
 
 /* A hash of the inner flow: addresses, protocol, ports. The finaliser is MurmurHash3's. */
-static __always_inline __u32 flow_hash(const struct inner *inner)
-{
+static __always_inline __u32 flow_hash(const struct inner *inner) {
     const __u32 *source = (const __u32 *)inner->source;
     const __u32 *destination = (const __u32 *)inner->destination;
     __u32 hash = inner->ports ^ inner->protocol;
@@ -26,8 +26,7 @@ static __always_inline __u32 flow_hash(const struct inner *inner)
 
 /* Fills in what differs from packet to packet. `outer` is the length of the whole outer frame. */
 static __always_inline int patch_header(void *data, void *end, const struct mptm_tunnel *tunnel,
-                                        const struct inner *inner, __u32 outer)
-{
+                                        const struct inner *inner, __u32 outer) {
     if (tunnel->flags & MPTM_TUNNEL_IPV4) {
         __u32 offset = tunnel->l3_offset & 0x3f;
         struct iphdr *ip = data + offset;
@@ -43,8 +42,8 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
 
         if ((void *)(udp + 1) > end)
             return DROP(MPTM_DROP_NO_ROOM);
-        udp->source = bpf_htons(tunnel->port_min +
-                                (__u32)(((__u64)flow_hash(inner) * tunnel->port_count) >> 32));
+        udp->source =
+            bpf_htons(tunnel->port_min + (__u32)(((__u64)flow_hash(inner) * tunnel->port_count) >> 32));
         udp->len = bpf_htons(outer - offset);
     }
     return 0;
@@ -52,8 +51,7 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
 
 /* Makes the frame an outer one. `length` is the inner frame's; returns 0, or a drop. */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
-                                       const struct inner *inner, __u32 length)
-{
+                                       const struct inner *inner, __u32 length) {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u8 macs[2 * ETH_ALEN];
@@ -92,9 +90,10 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     return 0;
 }
 
-/* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own routing. */
-static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel, const __u8 *own_mac)
-{
+/* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own
+ * routing. */
+static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
+                                      const __u8 *own_mac) {
     if (!(tunnel->flags & MPTM_TUNNEL_STACK))
         return redirect_to(tunnel->device);
 

@@ -13,8 +13,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-static __always_inline int encap(struct xdp_md *ctx, __u32 length)
-{
+static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u32 ifindex = ctx->ingress_ifindex;
@@ -68,9 +67,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
 }
 
 /* Where a decapsulated frame goes, or why it may not. */
-static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, const struct outer *outer, void *data,
-                                   void *end, struct mptm_route **destination)
-{
+static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, const struct outer *outer,
+                                   void *data, void *end, struct mptm_route **destination) {
     __u32 strip = outer->strip & 0x1ff;
     void *frame = data + strip;
     struct inner inner;
@@ -98,8 +96,7 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     return 0;
 }
 
-static __always_inline int decap(struct xdp_md *ctx, __u32 length)
-{
+static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u32 ifindex = ctx->ingress_ifindex;
@@ -144,8 +141,7 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 
 /* Workload interfaces: what leaves the workloads goes into their tunnels. */
 SEC("xdp.frags")
-int mptm_encap(struct xdp_md *ctx)
-{
+int mptm_encap(struct xdp_md *ctx) {
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length), length);
@@ -153,8 +149,7 @@ int mptm_encap(struct xdp_md *ctx)
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
 SEC("xdp.frags")
-int mptm_decap(struct xdp_md *ctx)
-{
+int mptm_decap(struct xdp_md *ctx) {
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_DECAP, decap(ctx, length), length);
@@ -162,8 +157,7 @@ int mptm_decap(struct xdp_md *ctx)
 
 /* A patch cable: everything goes out of another interface. */
 SEC("xdp.frags")
-int mptm_redirect(struct xdp_md *ctx)
-{
+int mptm_redirect(struct xdp_md *ctx) {
     __u32 length = bpf_xdp_get_buff_len(ctx);
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -174,7 +168,6 @@ int mptm_redirect(struct xdp_md *ctx)
 
 /* Nothing but a counter: a veth needs a program on the end that redirected frames come out of. */
 SEC("xdp.frags")
-int mptm_pass(struct xdp_md *ctx)
-{
+int mptm_pass(struct xdp_md *ctx) {
     return finish(MPTM_PROGRAM_PASS, XDP_PASS, bpf_xdp_get_buff_len(ctx));
 }
