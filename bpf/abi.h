@@ -135,7 +135,7 @@ struct mptm_endpoint {
 #define MPTM_TUNNEL_UDP (1 << 1)              /* and a UDP header at l4_offset */
 #define MPTM_TUNNEL_KEEP_DESTINATION (1 << 2) /* the outer destination MAC address is the inner frame's */
 #define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* and the source */
-#define MPTM_TUNNEL_INNER_MAC (1 << 3)        /* rewrite the inner destination MAC address with inner_mac */
+#define MPTM_TUNNEL_INNER_MAC (1 << 3)        /* inner_mac is the inner destination, unless that is a group */
 #define MPTM_TUNNEL_STACK (1 << 4)      /* redirect = false: hand the outer packet to the host's stack */
 #define MPTM_TUNNEL_DEBUG (1 << 5)      /* tell `events` about each packet */
 #define MPTM_TUNNEL_UNRESOLVED (1 << 6) /* the next hop's MAC address is not known */

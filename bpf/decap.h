@@ -38,6 +38,10 @@ struct geneve {
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS 0x3f
 
+/* The longest that `strip` can be. */
+#define OUTER_MAX                                                                                            \
+    (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve) + GENEVE_OPTIONS * 4)
+
 static __always_inline void note(struct outer *outer, enum mptm_reason reason) {
     if (!outer->reason)
         outer->reason = reason;
@@ -105,7 +109,8 @@ static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length,
     __u32 header = ip->ihl * 4;
     __u32 total = bpf_ntohs(ip->tot_len);
 
-    if (ip->version != 4 || header < sizeof(*ip) || ip->frag_off & bpf_htons(IPV4_OFFSET))
+    if (ip->protocol != IPPROTO_UDP || ip->version != 4 || header < sizeof(*ip) ||
+        ip->frag_off & bpf_htons(IPV4_OFFSET))
         return 0;
     if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS))
         note(outer, MPTM_DROP_OUTER_FRAGMENT);
@@ -115,9 +120,7 @@ static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length,
     map_ipv4(outer->endpoint.local, &ip->daddr);
     outer->strip = ETH_HLEN + header;
     outer->length = ETH_HLEN + total;
-    if (ip->protocol == IPPROTO_UDP)
-        return parse_udp((void *)ip + header, end, total - header, outer);
-    return 0;
+    return parse_udp((void *)ip + header, end, total - header, outer);
 }
 
 /* The tag goes and the MAC addresses stay: `strip` is what lies before the EtherType, less the addresses. */

@@ -28,18 +28,22 @@ static __always_inline __u32 flow_hash(const struct inner *inner) {
 static __always_inline int patch_header(void *data, void *end, const struct mptm_tunnel *tunnel,
                                         const struct inner *inner, __u32 outer) {
     if (tunnel->flags & MPTM_TUNNEL_IPV4) {
-        __u32 offset = tunnel->l3_offset & 0x3f;
+        __u32 offset = tunnel->l3_offset;
         struct iphdr *ip = data + offset;
 
+        if (offset > MPTM_MAX_HEADER - sizeof(*ip))
+            return DROP(MPTM_DROP_NO_TUNNEL);
         if ((void *)(ip + 1) > end)
             return DROP(MPTM_DROP_NO_ROOM);
         ip->tot_len = bpf_htons(outer - offset);
         ip->check = csum_fold(tunnel->ip_sum + ip->tot_len);
     }
     if (tunnel->flags & MPTM_TUNNEL_UDP) {
-        __u32 offset = tunnel->l4_offset & 0x7f;
+        __u32 offset = tunnel->l4_offset;
         struct udphdr *udp = data + offset;
 
+        if (offset > MPTM_MAX_HEADER - sizeof(*udp))
+            return DROP(MPTM_DROP_NO_TUNNEL);
         if ((void *)(udp + 1) > end)
             return DROP(MPTM_DROP_NO_ROOM);
         udp->source =
@@ -67,7 +71,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     if (data + ETH_HLEN > end)
         return DROP(MPTM_DROP_MALFORMED);
     if (tunnel->flags & MPTM_TUNNEL_INNER_MAC)
-        __builtin_memcpy(data, tunnel->inner_mac, ETH_ALEN);
+        set_destination(data, tunnel->inner_mac);
     __builtin_memcpy(macs, data, sizeof(macs));
 
     int grow = (int)size - tunnel->pop;

@@ -93,10 +93,10 @@ static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, s
     return KIND_IPV4;
 }
 
-static __always_inline enum kind parse_arp(void *at, void *end, struct inner *inner) {
+static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, struct inner *inner) {
     struct arp *arp = at;
 
-    if ((void *)(arp + 1) > end)
+    if ((void *)(arp + 1) > end || length < sizeof(*arp))
         return KIND_MALFORMED;
     if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
         arp->protocol_len != 4)
@@ -110,7 +110,8 @@ static __always_inline enum kind parse_arp(void *at, void *end, struct inner *in
 
 /*
  * Reads a frame from its EtherType on: `at` points to it, `macs` to the destination address, and `length` is
- * how much of the frame, from `at`, there is in all buffers together.
+ * how much of the frame, from `at`, there is in all buffers together; what lies behind is padding, and none
+ * of the frame.
  */
 static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __u32 length,
                                              struct inner *inner) {
@@ -131,7 +132,7 @@ static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __
         length -= sizeof(*tag);
     }
     if (type == bpf_htons(ETH_P_ARP))
-        return parse_arp(at, end, inner);
+        return parse_arp(at, end, length, inner);
     if (type != bpf_htons(ETH_P_IP) || (*(__u8 *)macs & 1))
         return KIND_OTHER;
     return parse_ipv4(at, end, length, inner);
