@@ -11,6 +11,8 @@ mod node;
 mod oracle;
 mod patch;
 mod random;
+mod roundtrip;
 mod samples;
 mod truncated;
+mod verifier;
 mod world;
