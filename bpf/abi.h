@@ -3,10 +3,10 @@
  * What crosses the boundary between the programs and user space: the structs of the maps, and the enums.
  *
  * Addresses are 16 bytes in network byte order; an IPv4 address stands as its IPv4-mapped form ::ffff:a.b.c.d
- * (RFC 4291, 2.5.5.2), so that both families share every key. All other integers are in host byte order unless
- * their comment says otherwise. Padding is explicit everywhere (-Wpadded): a hidden byte in a hash key would be
- * undefined. src/kernel/abi.rs mirrors these structs and compares sizes and offsets with this file's BTF at compile
- * time. A change here that an older mptm could not read takes a new MPTM_LAYOUT.
+ * (RFC 4291, 2.5.5.2), so that both families share every key. All other integers are in host byte order
+ * unless their comment says otherwise. Padding is explicit everywhere (-Wpadded): a hidden byte in a hash key
+ * would be undefined. src/kernel/abi.rs mirrors these structs and compares sizes and offsets with this file's
+ * BTF at compile time. A change here that an older mptm could not read takes a new MPTM_LAYOUT.
  */
 #ifndef MPTM_ABI_H
 #define MPTM_ABI_H
@@ -46,24 +46,24 @@ enum mptm_program {
 
 /* Why a packet was dropped: the index of the `drops` map. Numbers are never reused. */
 enum mptm_reason {
-    MPTM_DROP_NONE = 0,             /* never counted */
-    MPTM_DROP_MALFORMED = 1,        /* a workload's packet whose own headers or lengths are wrong */
-    MPTM_DROP_SOURCE = 2,           /* a workload's packet from an address that is not its own */
-    MPTM_DROP_TOO_BIG = 3,          /* larger than its tunnel's MTU */
-    MPTM_DROP_NO_TUNNEL = 4,        /* its route names a tunnel that is not there */
-    MPTM_DROP_NO_NEIGHBOUR = 5,     /* the tunnel's next hop has no MAC address yet */
-    MPTM_DROP_NO_ROOM = 6,          /* the driver left no headroom for the outer header */
-    MPTM_DROP_NO_DEVICE = 7,        /* the interface it should leave by is gone */
-    MPTM_DROP_OUTER_LENGTH = 8,     /* outer lengths disagree with each other or with the frame */
-    MPTM_DROP_OUTER_CHECKSUM = 9,   /* outer IPv4 header checksum */
-    MPTM_DROP_OUTER_FRAGMENT = 10,  /* an outer fragment that carries a tunnel header */
-    MPTM_DROP_TUNNEL_VERSION = 11,  /* tunnel header version */
-    MPTM_DROP_TUNNEL_FLAGS = 12,    /* tunnel header flags */
-    MPTM_DROP_TUNNEL_PAYLOAD = 13,  /* the tunnel header announces another payload than the tunnel has */
-    MPTM_DROP_CRITICAL_OPTION = 14, /* GENEVE: a critical option that mptm does not know (RFC 8926, 3.5) */
-    MPTM_DROP_INNER_MALFORMED = 15, /* the inner packet's headers or lengths are wrong */
-    MPTM_DROP_INNER_SOURCE = 16,    /* an inner source that this tunnel may not bring in */
-    MPTM_DROP_INNER_NO_ROUTE = 17,  /* an inner destination that is no workload of the tunnel's segment */
+    MPTM_DROP_NONE = 0,               /* never counted */
+    MPTM_DROP_MALFORMED = 1,          /* a workload's packet whose own headers or lengths are wrong */
+    MPTM_DROP_SOURCE = 2,             /* a workload's packet from an address that is not its own */
+    MPTM_DROP_TOO_BIG = 3,            /* larger than its tunnel's MTU */
+    MPTM_DROP_NO_TUNNEL = 4,          /* its route names a tunnel that is not there */
+    MPTM_DROP_NO_NEIGHBOUR = 5,       /* the tunnel's next hop has no MAC address yet */
+    MPTM_DROP_NO_ROOM = 6,            /* the driver left no headroom for the outer header */
+    MPTM_DROP_NO_DEVICE = 7,          /* the interface it should leave by is gone */
+    MPTM_DROP_OUTER_LENGTH = 8,       /* outer lengths disagree with each other or with the frame */
+    MPTM_DROP_OUTER_CHECKSUM = 9,     /* outer IPv4 header checksum */
+    MPTM_DROP_OUTER_FRAGMENT = 10,    /* an outer fragment that carries a tunnel header */
+    MPTM_DROP_TUNNEL_VERSION = 11,    /* tunnel header version */
+    MPTM_DROP_TUNNEL_FLAGS = 12,      /* tunnel header flags */
+    MPTM_DROP_TUNNEL_PAYLOAD = 13,    /* the tunnel header announces another payload than the tunnel has */
+    MPTM_DROP_CRITICAL_OPTION = 14,   /* GENEVE: a critical option that mptm does not know (RFC 8926, 3.5) */
+    MPTM_DROP_INNER_MALFORMED = 15,   /* the inner packet's headers or lengths are wrong */
+    MPTM_DROP_INNER_SOURCE = 16,      /* an inner source that this tunnel may not bring in */
+    MPTM_DROP_INNER_NO_ROUTE = 17,    /* an inner destination that is no workload of the tunnel's segment */
     MPTM_DROP_INNER_UNSUPPORTED = 18, /* multicast, or neither IPv4 nor ARP */
     MPTM_DROP_COUNT = 19,
 };
@@ -85,17 +85,17 @@ enum mptm_role {
 
 /* `interfaces`: by ifindex. */
 struct mptm_interface {
-    __u32 role; /* enum mptm_role */
-    __u32 slot; /* this interface's slot in `devices`, and its id in `names` */
-    __u32 table; /* workload: its segment's route table */
-    __u32 to;   /* redirect: the slot in `devices` that everything goes to */
-    __u8 mac[6]; /* its own MAC address */
+    __u32 role;   /* enum mptm_role */
+    __u32 slot;   /* this interface's slot in `devices`, and its id in `names` */
+    __u32 table;  /* workload: its segment's route table */
+    __u32 to;     /* redirect: the slot in `devices` that everything goes to */
+    __u8 mac[6];  /* its own MAC address */
     __u16 manage; /* MPTM_MANAGE_*: for user space */
 };
 
 /*
- * `routes` (hash) has /32 and /128, `prefixes` (trie) the rest. A table is a segment's, or belongs to one workload
- * address and has the tunnels that only it may take (`from`).
+ * `routes` (hash) has /32 and /128, `prefixes` (trie) the rest. A table is a segment's, or belongs to one
+ * workload address and has the tunnels that only it may take (`from`).
  */
 struct mptm_route_key {
     __u32 table;
@@ -116,9 +116,9 @@ enum mptm_target {
 
 struct mptm_route {
     __u32 id;
-    __u32 pairs; /* workload: a table of what this address reaches in its own way, asked first; 0: none */
+    __u32 pairs;  /* workload: a table of what this address reaches in its own way, asked first; 0: none */
     __u16 target; /* enum mptm_target */
-    __u8 mac[6]; /* workload: its MAC address; zero: leave the frame's */
+    __u8 mac[6];  /* workload: its MAC address; zero: leave the frame's */
 };
 
 /* `endpoints`: whose outer packets are whose. Those that a protocol does not have are zero. */
@@ -131,30 +131,31 @@ struct mptm_endpoint {
     __u16 protocol;  /* enum mptm_protocol */
 };
 
-#define MPTM_TUNNEL_IPV4 (1 << 0)       /* the header has an IPv4 header at l3_offset */
-#define MPTM_TUNNEL_UDP (1 << 1)        /* and a UDP header at l4_offset */
+#define MPTM_TUNNEL_IPV4 (1 << 0)             /* the header has an IPv4 header at l3_offset */
+#define MPTM_TUNNEL_UDP (1 << 1)              /* and a UDP header at l4_offset */
 #define MPTM_TUNNEL_KEEP_DESTINATION (1 << 2) /* the outer destination MAC address is the inner frame's */
 #define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* and the source */
-#define MPTM_TUNNEL_INNER_MAC (1 << 3)  /* rewrite the inner destination MAC address with inner_mac */
+#define MPTM_TUNNEL_INNER_MAC (1 << 3)        /* inner_mac is the inner destination, unless that is a group */
 #define MPTM_TUNNEL_STACK (1 << 4)      /* redirect = false: hand the outer packet to the host's stack */
 #define MPTM_TUNNEL_DEBUG (1 << 5)      /* tell `events` about each packet */
 #define MPTM_TUNNEL_UNRESOLVED (1 << 6) /* the next hop's MAC address is not known */
 
 /*
- * `tunnels`: two per tunnel id, of which `active` names the one in use, so that a change is written aside and then
- * comes into force with one store: no packet sees half of it.
+ * `tunnels`: two per tunnel id, of which `active` names the one in use, so that a change is written aside and
+ * then comes into force with one store: no packet sees half of it.
  */
 struct mptm_tunnel {
-    __u8 header[MPTM_MAX_HEADER]; /* the whole outer header; lengths, checksum and source port are filled in per packet */
+    __u8 header[MPTM_MAX_HEADER]; /* the whole outer header; lengths, checksum and source port are filled in
+                                     per packet */
     __u16 header_len;
-    __u16 pop;       /* bytes at the inner frame's front that the header replaces */
-    __u16 l3_offset; /* of the outer IP header in `header` */
-    __u16 l4_offset; /* of the outer UDP header in `header` */
-    __u32 ip_sum;    /* IPv4: sum of the header's 16-bit words with total length and checksum zero */
-    __u32 mtu;       /* largest inner frame, less its 14 bytes of Ethernet header */
-    __u32 flags;     /* MPTM_TUNNEL_* */
-    __u32 device;    /* the underlay's slot in `devices` */
-    __u32 table;     /* its segment's route table */
+    __u16 pop;        /* bytes at the inner frame's front that the header replaces */
+    __u16 l3_offset;  /* of the outer IP header in `header` */
+    __u16 l4_offset;  /* of the outer UDP header in `header` */
+    __u32 ip_sum;     /* IPv4: sum of the header's 16-bit words with total length and checksum zero */
+    __u32 mtu;        /* largest inner frame, less its 14 bytes of Ethernet header */
+    __u32 flags;      /* MPTM_TUNNEL_* */
+    __u32 device;     /* the underlay's slot in `devices` */
+    __u32 table;      /* its segment's route table */
     __u32 port_count; /* source ports: port_min and as many as this */
     __u16 port_min;
     __u16 protocol; /* enum mptm_protocol */
@@ -182,11 +183,11 @@ struct mptm_udp_ports {
 /* `names`: what the packet path does not need, but a person does. */
 enum mptm_name_kind {
     MPTM_NAME_NONE = 0,
-    MPTM_NAME_INTERFACE = 1, /* by slot */
-    MPTM_NAME_TUNNEL = 2,    /* by id */
-    MPTM_NAME_SEGMENT = 3,   /* by table */
+    MPTM_NAME_INTERFACE = 1,  /* by slot */
+    MPTM_NAME_TUNNEL = 2,     /* by id */
+    MPTM_NAME_SEGMENT = 3,    /* by table */
     MPTM_NAME_PEER_NETNS = 4, /* by slot: where the interface's other end is: a netns's name, path or pid:N */
-    MPTM_NAME_PEER = 5,      /* by slot: the other end's interface name */
+    MPTM_NAME_PEER = 5,       /* by slot: the other end's interface name */
 };
 
 struct mptm_name_key {
@@ -207,9 +208,10 @@ struct mptm_saved_key {
 };
 
 struct mptm_saved {
-    __u64 before;   /* what the setting was */
-    __u64 value;    /* what mptm set it to */
-    __u8 netns[128]; /* where the device is: empty for mptm's own namespace, else as in MPTM_NAME_PEER_NETNS */
+    __u64 before; /* what the setting was */
+    __u64 value;  /* what mptm set it to */
+    __u8
+        netns[128]; /* where the device is: empty for mptm's own namespace, else as in MPTM_NAME_PEER_NETNS */
     __u8 device[16]; /* its name */
 };
 
@@ -217,21 +219,21 @@ struct mptm_saved {
 struct mptm_meta {
     __u32 layout; /* MPTM_LAYOUT of who made the maps */
     __u32 pad;
-    __u64 netns;     /* SO_NETNS_COOKIE of the namespace that is managed */
-    __u8 build[32];  /* which build of the programs is loaded */
+    __u64 netns;      /* SO_NETNS_COOKIE of the namespace that is managed */
+    __u8 build[32];   /* which build of the programs is loaded */
     __u8 version[32]; /* of mptm, for people */
 };
 
 /* `events`: packets of tunnels with `debug = true`. */
 #define MPTM_SNAP 128
 struct mptm_event {
-    __u64 time;    /* bpf_ktime_get_ns */
+    __u64 time; /* bpf_ktime_get_ns */
     __u32 tunnel;
-    __u32 ifindex; /* where it came in */
-    __u32 length;  /* of the frame, bytes */
-    __u16 program; /* enum mptm_program */
-    __u16 action;  /* enum xdp_action */
-    __u16 reason;  /* enum mptm_reason */
+    __u32 ifindex;  /* where it came in */
+    __u32 length;   /* of the frame, bytes */
+    __u16 program;  /* enum mptm_program */
+    __u16 action;   /* enum xdp_action */
+    __u16 reason;   /* enum mptm_reason */
     __u16 captured; /* how much of `data` is filled */
     __u32 pad;
     __u8 data[MPTM_SNAP];

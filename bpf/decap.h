@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Decapsulation: an outer header is read into the endpoint that it would belong to. What is wrong with it is only
- * noted here, because a packet that belongs to no tunnel of ours is none of our business, right or wrong.
+ * Decapsulation: an outer header is read into the endpoint that it would belong to. What is wrong with it is
+ * only noted here, because a packet that belongs to no tunnel of ours is none of our business, right or
+ * wrong.
  */
 #ifndef MPTM_DECAP_H
 #define MPTM_DECAP_H
@@ -37,14 +38,16 @@ struct geneve {
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS 0x3f
 
-static __always_inline void note(struct outer *outer, enum mptm_reason reason)
-{
+/* The longest that `strip` can be. */
+#define OUTER_MAX                                                                                            \
+    (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve) + GENEVE_OPTIONS * 4)
+
+static __always_inline void note(struct outer *outer, enum mptm_reason reason) {
     if (!outer->reason)
         outer->reason = reason;
 }
 
-static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer)
-{
+static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer) {
     struct vxlan *header = at;
 
     if ((void *)(header + 1) > end)
@@ -56,8 +59,7 @@ static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer)
     return 1;
 }
 
-static __always_inline int parse_geneve(void *at, void *end, struct outer *outer)
-{
+static __always_inline int parse_geneve(void *at, void *end, struct outer *outer) {
     struct geneve *header = at;
 
     if ((void *)(header + 1) > end)
@@ -75,8 +77,7 @@ static __always_inline int parse_geneve(void *at, void *end, struct outer *outer
     return 1;
 }
 
-static __always_inline int parse_udp(void *at, void *end, __u32 available, struct outer *outer)
-{
+static __always_inline int parse_udp(void *at, void *end, __u32 available, struct outer *outer) {
     struct udphdr *udp = at;
     struct mptm_udp_ports *ports;
     __u32 zero = 0;
@@ -100,8 +101,7 @@ static __always_inline int parse_udp(void *at, void *end, __u32 available, struc
     return 0;
 }
 
-static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length, struct outer *outer)
-{
+static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length, struct outer *outer) {
     struct iphdr *ip = data + ETH_HLEN;
 
     if ((void *)(ip + 1) > end)
@@ -109,7 +109,8 @@ static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length,
     __u32 header = ip->ihl * 4;
     __u32 total = bpf_ntohs(ip->tot_len);
 
-    if (ip->version != 4 || header < sizeof(*ip) || ip->frag_off & bpf_htons(IPV4_OFFSET))
+    if (ip->protocol != IPPROTO_UDP || ip->version != 4 || header < sizeof(*ip) ||
+        ip->frag_off & bpf_htons(IPV4_OFFSET))
         return 0;
     if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS))
         note(outer, MPTM_DROP_OUTER_FRAGMENT);
@@ -119,14 +120,11 @@ static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length,
     map_ipv4(outer->endpoint.local, &ip->daddr);
     outer->strip = ETH_HLEN + header;
     outer->length = ETH_HLEN + total;
-    if (ip->protocol == IPPROTO_UDP)
-        return parse_udp((void *)ip + header, end, total - header, outer);
-    return 0;
+    return parse_udp((void *)ip + header, end, total - header, outer);
 }
 
 /* The tag goes and the MAC addresses stay: `strip` is what lies before the EtherType, less the addresses. */
-static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length, struct outer *outer)
-{
+static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length, struct outer *outer) {
     struct vlan_tag *tag = data + ETH_HLEN;
 
     if ((void *)(tag + 1) > end)
@@ -139,8 +137,7 @@ static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length,
 }
 
 /* Whether the frame has a tunnel header of a protocol that we speak; fills in `outer`. */
-static __always_inline int parse_outer(void *data, void *end, __u32 length, struct outer *outer)
-{
+static __always_inline int parse_outer(void *data, void *end, __u32 length, struct outer *outer) {
     struct ethhdr *eth = data;
 
     if ((void *)(eth + 1) > end)
@@ -153,8 +150,7 @@ static __always_inline int parse_outer(void *data, void *end, __u32 length, stru
 }
 
 /* What a packet that is ours must also satisfy. */
-static __always_inline enum mptm_reason check_outer(void *data, void *end, const struct outer *outer)
-{
+static __always_inline enum mptm_reason check_outer(void *data, void *end, const struct outer *outer) {
     if (outer->reason)
         return outer->reason;
     if (outer->endpoint.protocol == MPTM_PROTOCOL_VLAN)
@@ -170,8 +166,7 @@ static __always_inline enum mptm_reason check_outer(void *data, void *end, const
 }
 
 /* Takes the outer header off. Returns 0, or a drop. */
-static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *outer, __u32 length)
-{
+static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *outer, __u32 length) {
     __u8 macs[2 * ETH_ALEN];
     void *data;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet. */
+/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet.
+ */
 #ifndef MPTM_ENCAP_H
 #define MPTM_ENCAP_H
 
@@ -8,8 +9,7 @@
 #include "stats.h"
 
 /* A hash of the inner flow: addresses, protocol, ports. The finaliser is MurmurHash3's. */
-static __always_inline __u32 flow_hash(const struct inner *inner)
-{
+static __always_inline __u32 flow_hash(const struct inner *inner) {
     const __u32 *source = (const __u32 *)inner->source;
     const __u32 *destination = (const __u32 *)inner->destination;
     __u32 hash = inner->ports ^ inner->protocol;
@@ -26,25 +26,28 @@ static __always_inline __u32 flow_hash(const struct inner *inner)
 
 /* Fills in what differs from packet to packet. `outer` is the length of the whole outer frame. */
 static __always_inline int patch_header(void *data, void *end, const struct mptm_tunnel *tunnel,
-                                        const struct inner *inner, __u32 outer)
-{
+                                        const struct inner *inner, __u32 outer) {
     if (tunnel->flags & MPTM_TUNNEL_IPV4) {
-        __u32 offset = tunnel->l3_offset & 0x3f;
+        __u32 offset = tunnel->l3_offset;
         struct iphdr *ip = data + offset;
 
+        if (offset > MPTM_MAX_HEADER - sizeof(*ip))
+            return DROP(MPTM_DROP_NO_TUNNEL);
         if ((void *)(ip + 1) > end)
             return DROP(MPTM_DROP_NO_ROOM);
         ip->tot_len = bpf_htons(outer - offset);
         ip->check = csum_fold(tunnel->ip_sum + ip->tot_len);
     }
     if (tunnel->flags & MPTM_TUNNEL_UDP) {
-        __u32 offset = tunnel->l4_offset & 0x7f;
+        __u32 offset = tunnel->l4_offset;
         struct udphdr *udp = data + offset;
 
+        if (offset > MPTM_MAX_HEADER - sizeof(*udp))
+            return DROP(MPTM_DROP_NO_TUNNEL);
         if ((void *)(udp + 1) > end)
             return DROP(MPTM_DROP_NO_ROOM);
-        udp->source = bpf_htons(tunnel->port_min +
-                                (__u32)(((__u64)flow_hash(inner) * tunnel->port_count) >> 32));
+        udp->source =
+            bpf_htons(tunnel->port_min + (__u32)(((__u64)flow_hash(inner) * tunnel->port_count) >> 32));
         udp->len = bpf_htons(outer - offset);
     }
     return 0;
@@ -52,8 +55,7 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
 
 /* Makes the frame an outer one. `length` is the inner frame's; returns 0, or a drop. */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
-                                       const struct inner *inner, __u32 length)
-{
+                                       const struct inner *inner, __u32 length) {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u8 macs[2 * ETH_ALEN];
@@ -69,7 +71,7 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     if (data + ETH_HLEN > end)
         return DROP(MPTM_DROP_MALFORMED);
     if (tunnel->flags & MPTM_TUNNEL_INNER_MAC)
-        __builtin_memcpy(data, tunnel->inner_mac, ETH_ALEN);
+        set_destination(data, tunnel->inner_mac);
     __builtin_memcpy(macs, data, sizeof(macs));
 
     int grow = (int)size - tunnel->pop;
@@ -92,9 +94,10 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     return 0;
 }
 
-/* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own routing. */
-static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel, const __u8 *own_mac)
-{
+/* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own
+ * routing. */
+static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
+                                      const __u8 *own_mac) {
     if (!(tunnel->flags & MPTM_TUNNEL_STACK))
         return redirect_to(tunnel->device);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The maps: all are pinned and outlive mptm; user space fills them, the programs only read, but for the counters. */
+/* The maps: all are pinned and outlive mptm; user space fills them, the programs only read, but for the
+ * counters. */
 #ifndef MPTM_MAPS_H
 #define MPTM_MAPS_H
 
@@ -78,7 +79,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, MPTM_PROGRAM_COUNT * MPTM_ACTIONS);
+    __uint(max_entries, MPTM_PROGRAM_COUNT *MPTM_ACTIONS);
     __type(key, __u32); /* program * MPTM_ACTIONS + action */
     __type(value, struct mptm_counter);
 } actions SEC(".maps");

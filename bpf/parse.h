@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Parsing, with every bounds check inside: callers read like a state machine. Nothing here knows of xdp_md, so that a
- * tc program can use it as it is.
+ * Parsing, with every bounds check inside: callers read like a state machine. Nothing here knows of xdp_md,
+ * so that a tc program can use it as it is.
  */
 #ifndef MPTM_PARSE_H
 #define MPTM_PARSE_H
@@ -51,8 +51,7 @@ struct inner {
     __u32 protocol;
 };
 
-static __always_inline void map_ipv4(__u8 *to, const void *address)
-{
+static __always_inline void map_ipv4(__u8 *to, const void *address) {
     __u32 *words = (__u32 *)to;
 
     words[0] = 0;
@@ -61,13 +60,11 @@ static __always_inline void map_ipv4(__u8 *to, const void *address)
     __builtin_memcpy(&words[3], address, 4);
 }
 
-static __always_inline int is_vlan(__be16 type)
-{
+static __always_inline int is_vlan(__be16 type) {
     return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, struct inner *inner)
-{
+static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, struct inner *inner) {
     struct iphdr *ip = at;
 
     if ((void *)(ip + 1) > end)
@@ -96,11 +93,10 @@ static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, s
     return KIND_IPV4;
 }
 
-static __always_inline enum kind parse_arp(void *at, void *end, struct inner *inner)
-{
+static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, struct inner *inner) {
     struct arp *arp = at;
 
-    if ((void *)(arp + 1) > end)
+    if ((void *)(arp + 1) > end || length < sizeof(*arp))
         return KIND_MALFORMED;
     if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
         arp->protocol_len != 4)
@@ -113,11 +109,12 @@ static __always_inline enum kind parse_arp(void *at, void *end, struct inner *in
 }
 
 /*
- * Reads a frame from its EtherType on: `at` points to it, `macs` to the destination address, and `length` is how much
- * of the frame, from `at`, there is in all buffers together.
+ * Reads a frame from its EtherType on: `at` points to it, `macs` to the destination address, and `length` is
+ * how much of the frame, from `at`, there is in all buffers together; what lies behind is padding, and none
+ * of the frame.
  */
-static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __u32 length, struct inner *inner)
-{
+static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __u32 length,
+                                             struct inner *inner) {
     __be16 type = 0;
 
     if (macs + ETH_ALEN > end || at + sizeof(type) > end || length < sizeof(type))
@@ -135,7 +132,7 @@ static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __
         length -= sizeof(*tag);
     }
     if (type == bpf_htons(ETH_P_ARP))
-        return parse_arp(at, end, inner);
+        return parse_arp(at, end, length, inner);
     if (type != bpf_htons(ETH_P_IP) || (*(__u8 *)macs & 1))
         return KIND_OTHER;
     return parse_ipv4(at, end, length, inner);

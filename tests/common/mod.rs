@@ -1,0 +1,4 @@
+//! What the tests share: packets and namespaces. Nothing here uses the product's own encoders or parsers.
+
+pub mod frame;
+pub mod netns;

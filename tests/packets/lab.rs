@@ -1,0 +1,206 @@
+//! The world that most tests run in: two segments with the same inner addresses, every protocol, and far ends.
+
+use std::net::Ipv4Addr;
+
+use mptm::kernel::abi::role;
+
+use crate::common::frame::{Ethernet, Ipv4, Mac, TYPE_IPV4, UDP, udp};
+use crate::node::Node;
+use crate::world::{Kind, Route, Target, Tunnel};
+
+pub const UNDERLAY: u32 = 1;
+pub const FAR: u32 = 2;
+pub const RED: u32 = 3;
+pub const GREEN: u32 = 4;
+pub const BLUE: u32 = 5;
+pub const CABLE: u32 = 6;
+pub const END: u32 = 7;
+pub const MIRROR: u32 = 8;
+/// A slot that no device is in.
+pub const NOWHERE: u32 = 9;
+
+/// Tables: red and green are workloads of one segment, blue is another's.
+pub const SEGMENT: u32 = 1;
+pub const BLUE_SEGMENT: u32 = 2;
+pub const PAIRS: u32 = 100;
+/// And 21, 22, 23: what the far ends of tunnels 1 to 3 know.
+pub const MIRRORS: u32 = 20;
+
+pub const RED_MAC: Mac = [2, 0, 0, 0, 0, 1];
+pub const GREEN_MAC: Mac = [2, 0, 0, 0, 0, 2];
+pub const BLUE_MAC: Mac = [2, 0, 0, 0, 0, 3];
+pub const FAR_MAC: Mac = [2, 0, 0, 0, 9, 9];
+pub const OWN_MAC: Mac = [2, 0x10, 0, 0, 0, 1];
+pub const INNER_MAC: Mac = [2, 0x77, 0, 0, 0, 7];
+
+pub const RED_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Has pairs of its own.
+pub const RED_PAIR_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const GREEN_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+
+/// An address behind tunnel `id` and no other.
+pub const fn behind(id: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, id, 1)
+}
+
+pub const GENEVE: u8 = 1;
+pub const VXLAN: u8 = 2;
+pub const VLAN: u8 = 3;
+pub const GENEVE_OPTIONS: u8 = 4;
+pub const VLAN_OWN_MACS: u8 = 5;
+pub const UNRESOLVED: u8 = 6;
+pub const MISSING: u8 = 7;
+pub const NO_DEVICE: u8 = 8;
+pub const PAIR: u8 = 9;
+pub const BLUE_GENEVE: u8 = 10;
+pub const NARROW: u8 = 11;
+pub const STACK: u8 = 12;
+pub const VXLAN_INNER_MAC: u8 = 13;
+pub const OUTER_OPTIONS: u8 = 14;
+pub const NARROW_VLAN: u8 = 15;
+pub const DEBUG: u8 = 16;
+
+/// Two GENEVE options, neither critical.
+pub const OPTIONS: [u8; 16] = [0x01, 0x02, 0x03, 0x01, 1, 2, 3, 4, 0x01, 0x03, 0x04, 0x01, 5, 6, 7, 8];
+
+pub struct Lab {
+    pub node: Node,
+    pub underlay: u32,
+    pub far: u32,
+    pub red: u32,
+    pub green: u32,
+    pub blue: u32,
+    pub cable: u32,
+    pub end: u32,
+}
+
+impl Lab {
+    /// None: not root.
+    pub fn new(test: &str) -> Option<Self> {
+        let mut node = Node::new(test)?;
+        let mut lab = Self {
+            underlay: node.device("underlay", UNDERLAY, role::UNDERLAY, 0, OWN_MAC),
+            far: node.device("far", FAR, role::UNDERLAY, 0, [2, 0x10, 0, 0, 0, 2]),
+            red: node.device("red", RED, role::WORKLOAD, SEGMENT, [2, 0x10, 0, 0, 1, 1]),
+            green: node.device("green", GREEN, role::WORKLOAD, SEGMENT, [2, 0x10, 0, 0, 1, 2]),
+            blue: node.device("blue", BLUE, role::WORKLOAD, BLUE_SEGMENT, [2, 0x10, 0, 0, 1, 3]),
+            cable: node.device("cable", CABLE, role::REDIRECT, 0, [2, 0x10, 0, 0, 1, 4]),
+            end: node.device("end", END, role::PASS, 0, [2, 0x10, 0, 0, 1, 5]),
+            node,
+        };
+        lab.node.device("mirror", MIRROR, role::WORKLOAD, MIRRORS + 1, [2, 0x10, 0, 0, 1, 6]);
+        let cable = lab.node.world.interfaces.iter_mut().find(|i| i.slot == CABLE).expect("just made");
+        cable.to = END;
+        lab.add_tunnels();
+        lab.add_routes();
+        lab.node.install();
+        Some(lab)
+    }
+
+    fn add_tunnels(&mut self) {
+        let underlay = self.underlay;
+        let make = |id: u8, kind: Kind, network: u32| Tunnel {
+            id: id.into(),
+            kind,
+            network,
+            local: (OWN_MAC, Ipv4Addr::new(192, 0, 2, 1)),
+            remote: ([2, 0x20, 0, 0, 0, id], Ipv4Addr::new(192, 0, 2, 100 + id)),
+            ports: (49152, 16384),
+            mtu: 9000,
+            table: SEGMENT,
+            slot: UNDERLAY,
+            underlay,
+            inner_mac: None,
+            ip_options: Vec::new(),
+            stack: false,
+            unresolved: false,
+            debug: false,
+        };
+        let geneve = |id, network| make(id, Kind::Geneve { options: Vec::new() }, network);
+        let vxlan = |id, network| make(id, Kind::Vxlan, network);
+        let vlan =
+            |id, network, keep| make(id, Kind::Vlan { keep_destination: keep, keep_source: keep }, network);
+        let mut tunnels = vec![
+            geneve(GENEVE, 42),
+            vxlan(VXLAN, 0xff_fffe),
+            vlan(VLAN, 100, true),
+            Tunnel { ports: (5000, 1), ..make(GENEVE_OPTIONS, Kind::Geneve { options: OPTIONS.into() }, 4) },
+            Tunnel { inner_mac: Some(INNER_MAC), ..vlan(VLAN_OWN_MACS, 4094, false) },
+            Tunnel { unresolved: true, ..geneve(UNRESOLVED, 6) },
+            Tunnel { slot: NOWHERE, ..vxlan(NO_DEVICE, 8) },
+            vxlan(PAIR, 9),
+            Tunnel { table: BLUE_SEGMENT, ..geneve(BLUE_GENEVE, 10) },
+            Tunnel { mtu: 1400, ..geneve(NARROW, 11) },
+            Tunnel { stack: true, ..vxlan(STACK, 12) },
+            Tunnel { inner_mac: Some(INNER_MAC), ports: (65535, 1), ..vxlan(VXLAN_INNER_MAC, 13) },
+            Tunnel { ip_options: vec![1; 40], ports: (1, 65535), ..geneve(OUTER_OPTIONS, 14) },
+            Tunnel {
+                mtu: 1496,
+                ..make(NARROW_VLAN, Kind::Vlan { keep_destination: true, keep_source: false }, 15)
+            },
+            Tunnel { debug: true, ..geneve(DEBUG, 16) },
+        ];
+        for id in [GENEVE, VXLAN, VLAN] {
+            let near = tunnels.iter().find(|tunnel| tunnel.id == id.into()).expect("just made");
+            tunnels.push(Tunnel {
+                id: MIRRORS + u32::from(id),
+                local: near.remote,
+                remote: near.local,
+                table: MIRRORS + u32::from(id),
+                slot: FAR,
+                underlay: self.far,
+                ..near.clone()
+            });
+        }
+        self.node.world.tunnels = tunnels;
+    }
+
+    fn add_routes(&mut self) {
+        let mut routes = Vec::new();
+        let mut add = |table, address: Ipv4Addr, bits, target| {
+            routes.push(Route { table, prefix: (address, bits), target });
+        };
+        let workload = |slot, mac, pairs| Target::Workload { slot, mac, pairs };
+        let tunnel = |id: u8| Target::Tunnel(id.into());
+
+        add(SEGMENT, RED_IP, 32, workload(RED, RED_MAC, 0));
+        add(SEGMENT, RED_PAIR_IP, 32, workload(RED, RED_MAC, PAIRS));
+        add(SEGMENT, Ipv4Addr::new(10, 0, 8, 0), 24, workload(RED, [0; 6], 0));
+        add(SEGMENT, GREEN_IP, 32, workload(GREEN, GREEN_MAC, 0));
+        add(BLUE_SEGMENT, RED_IP, 32, workload(BLUE, BLUE_MAC, 0));
+        add(SEGMENT, Ipv4Addr::new(10, 0, 9, 1), 32, workload(NOWHERE, [0; 6], 0));
+        for id in GENEVE..=DEBUG {
+            if id != PAIR && id != BLUE_GENEVE {
+                add(SEGMENT, behind(id), 32, tunnel(id));
+            }
+        }
+        add(BLUE_SEGMENT, behind(GENEVE), 32, tunnel(BLUE_GENEVE));
+        add(PAIRS, behind(GENEVE), 32, tunnel(PAIR));
+        add(PAIRS, Ipv4Addr::new(10, 1, 40, 0), 24, tunnel(PAIR));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 0, 0), 16, tunnel(GENEVE));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 0), 24, tunnel(VXLAN));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128), 31, tunnel(VLAN));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128), 32, tunnel(GENEVE_OPTIONS));
+        for id in [GENEVE, VXLAN, VLAN] {
+            let table = MIRRORS + u32::from(id);
+            add(table, Ipv4Addr::new(10, 1, 0, 0), 16, workload(MIRROR, FAR_MAC, 0));
+            add(table, Ipv4Addr::new(10, 0, 0, 0), 16, Target::Tunnel(MIRRORS + u32::from(id)));
+        }
+        self.node.world.routes = routes;
+    }
+
+    pub fn tunnel(&self, id: u8) -> Tunnel {
+        self.node.world.tunnel(id.into()).expect("a tunnel of the lab").clone()
+    }
+}
+
+/// A frame from red's MAC address, for whoever it takes for the next hop.
+pub fn leaving(ethertype: u16) -> Ethernet {
+    Ethernet::new(FAR_MAC, RED_MAC, ethertype)
+}
+
+/// UDP from a source to a destination, with this much payload.
+pub fn datagram(source: Ipv4Addr, destination: Ipv4Addr, payload: usize) -> Vec<u8> {
+    let payload: Vec<u8> = (0..payload).map(|at| at as u8).collect();
+    leaving(TYPE_IPV4).encode(&Ipv4::new(source, destination, UDP).encode(&udp(1000, 2000, &payload)))
+}

@@ -1,0 +1,18 @@
+//! The programs, packet by packet, through BPF_PROG_TEST_RUN. Needs root; without it, each test says that it is skipped.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod decap;
+mod encap;
+mod lab;
+mod mutated;
+mod node;
+mod oracle;
+mod patch;
+mod random;
+mod roundtrip;
+mod samples;
+mod truncated;
+mod verifier;
+mod world;
