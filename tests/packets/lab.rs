@@ -141,7 +141,7 @@ impl Lab {
             Tunnel { debug: true, ..geneve(DEBUG, 16) },
         ];
         for id in [GENEVE, VXLAN, VLAN] {
-            let near = tunnels.iter().find(|tunnel| tunnel.id == id.into()).expect("just made");
+            let near = tunnels.iter().find(|tunnel| tunnel.id == u32::from(id)).expect("just made");
             tunnels.push(Tunnel {
                 id: MIRRORS + u32::from(id),
                 local: near.remote,
