@@ -16,6 +16,9 @@ use crate::state::{
 /// One line of a plan: what happens to which object, and how.
 pub fn step(step: &Step) -> String {
     let (sign, kind) = run_of(step);
+    if let Step::Setting(key, change) = step {
+        return format!("{sign} {kind} {}: {}", setting_name(key), setting_change(key, change));
+    }
     let Parts { name, before, after } = parts(step);
     let object = format!("{kind} {name}");
     let object = object.trim_end();
@@ -35,17 +38,40 @@ pub fn step(step: &Step) -> String {
     }
 }
 
-/// How many steps add, change and remove.
-pub fn summary(plan: &Plan) -> String {
-    let [mut add, mut change, mut remove] = [0; 3];
-    for step in &plan.steps {
-        match run_of(step).0 {
-            '+' => add += 1,
-            '~' => change += 1,
-            _ => remove += 1,
+/// A setting's way: what it is now, and what it will be.
+fn setting_change(key: &SettingKey, change: &Change<SavedSetting>) -> String {
+    let show = |value| key.setting.show(value);
+    match change {
+        Change::Add(after) => format!("{} -> {}", show(after.before), show(after.value)),
+        Change::Modify { before, after } => {
+            let now = before.current.map_or_else(|| "gone".into(), show);
+            format!("{now} -> {} (was {} before mptm)", show(after.value), show(after.before))
         }
+        Change::Remove(before) if before.current == Some(before.value) => {
+            format!("{} -> {}, as before mptm", show(before.value), show(before.before))
+        }
+        Change::Remove(before) => match before.current {
+            Some(current) => format!("{} stays, since mptm did not set it", show(current)),
+            None => "its device is gone".into(),
+        },
     }
+}
+
+/// How many steps there are of each sign: `3 to add, 1 to change, 0 to remove`.
+pub fn summary(plan: &Plan) -> String {
+    let (add, change, remove) = count(plan);
     format!("{add} to add, {change} to change, {remove} to remove")
+}
+
+/// The same, when it is done.
+pub fn summary_done(plan: &Plan) -> String {
+    let (add, change, remove) = count(plan);
+    format!("{add} added, {change} changed, {remove} removed")
+}
+
+fn count(plan: &Plan) -> (usize, usize, usize) {
+    let of = |sign| plan.steps.iter().filter(|step| run_of(step).0 == sign).count();
+    (of('+'), of('~'), of('-'))
 }
 
 /// A plan as JSON: a list of steps, each with action, kind, identity, before and after.
@@ -305,7 +331,8 @@ fn run_of(step: &Step) -> (char, &'static str) {
     }
     match step {
         Step::DataPlane(change) => (sign(change), "data-plane"),
-        Step::Setting(_, change) => (sign(change), "setting"),
+        // Whatever becomes of the record, the setting itself is changed.
+        Step::Setting(..) => ('~', "setting"),
         Step::Segment(_, change) => (sign(change), "segment"),
         Step::Interface(_, change) => (sign(change), "interface"),
         Step::Port(_, change) => (sign(change), "port"),

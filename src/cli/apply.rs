@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anstream::{eprintln, print, println};
 use anstyle::{AnsiColor, Style};
+use terminal_size::terminal_size;
 
 use super::error::warn;
 use super::{ApplyArgs, CliError, Global, Kernel};
@@ -31,7 +32,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         show(&plan, args.json, &format!("Would do: {}.", render::summary(&plan)));
     } else {
         carry_out(&plan, &resolved.state, &mut kernel, &mut live)?;
-        show(&plan, args.json, &format!("Done: {}.", render::summary(&plan)));
+        show(&plan, args.json, &format!("Done: {}.", render::summary_done(&plan)));
     }
     let changes = !plan.is_empty() && args.detailed_exitcode;
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
@@ -65,8 +66,9 @@ pub fn show(plan: &Plan, json: bool, summary: &str) {
     }
 }
 
-/// A plan's lines, with the signs coloured.
+/// A plan's lines, with the signs coloured, folded for the terminal if there is one.
 fn text(plan: &Plan) -> String {
+    let width = terminal_size().map(|(width, _)| usize::from(width.0));
     render::lines(plan)
         .into_iter()
         .map(|line| {
@@ -76,8 +78,39 @@ fn text(plan: &Plan) -> String {
                 Some('-') => AnsiColor::Red.on_default(),
                 _ => Style::new(),
             };
-            let (sign, rest) = line.split_at(1.min(line.len()));
+            let folded = width.map_or_else(|| line.clone(), |width| fold(&line, width));
+            let (sign, rest) = folded.split_at(1.min(folded.len()));
             format!("{style}{sign}{style:#}{rest}\n")
         })
         .collect()
+}
+
+/// Breaks a line after its commas so that it fits, where it can; what follows is indented.
+fn fold(line: &str, width: usize) -> String {
+    const INDENT: &str = "\n    ";
+    let mut folded = String::new();
+    let mut column = 0;
+    for part in line.split_inclusive(", ") {
+        let length = part.trim_end().chars().count();
+        if column > 0 && column + length > width {
+            folded.truncate(folded.trim_end().len());
+            folded += INDENT;
+            column = INDENT.len() - 1;
+        }
+        folded += part;
+        column += part.chars().count();
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folds_after_commas_only_where_it_must() {
+        assert_eq!(fold("+ tunnel a: id 1, mtu 1450", 80), "+ tunnel a: id 1, mtu 1450");
+        assert_eq!(fold("+ tunnel a: id 1, mtu 1450", 20), "+ tunnel a: id 1,\n    mtu 1450");
+        assert_eq!(fold("+ averylongnamewithoutacomma", 10), "+ averylongnamewithoutacomma");
+    }
 }

@@ -17,7 +17,7 @@ pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
         show(&plan, false, &format!("Would do: {}.", render::summary(&plan)));
     } else {
         carry_out(&plan, &nothing, &mut kernel, &mut live)?;
-        show(&plan, false, &format!("Done: {}.", render::summary(&plan)));
+        show(&plan, false, &format!("Done: {}.", render::summary_done(&plan)));
     }
     Ok(ExitCode::SUCCESS)
 }

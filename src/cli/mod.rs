@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
@@ -109,6 +110,9 @@ struct ApplyArgs {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Rust ignores SIGPIPE, and a print into `head` would then panic. Nothing is printed in the middle of a change.
+    // SAFETY: no other thread is there yet, and the default action is no handler of ours.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => code,

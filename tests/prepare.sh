@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what mptm is built with, on Debian and Ubuntu, as root or through sudo: tests/prepare.sh [build|test]
+#   build  the compilers and headers, and what examples/two-nodes needs (the default)
+#   test   that, and the independent peers and decoders of the tests
+# What is there already is not installed again, so a second run needs no network.
+set -euo pipefail
+
+RUST_NEEDED=1.88
+
+build=(build-essential ca-certificates clang curl iperf3 iproute2 iputils-ping libelf-dev pkg-config zlib1g-dev)
+test=(bpftool clang-format ethtool openvswitch-switch procps tcpdump tshark util-linux)
+
+packages=("${build[@]}")
+[ "${1:-build}" = test ] && packages+=("${test[@]}")
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi
+}
+
+installed() {
+    dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
+}
+
+# Ubuntu has no package bpftool: there it is in linux-tools-common, with its program in linux-tools-generic.
+available() {
+    installed "$1" || apt-cache show --no-all-versions "$1" >/dev/null 2>&1
+}
+
+missing=()
+for package in "${packages[@]}"; do
+    installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null; then
+        echo "this is no Debian or Ubuntu: install these by hand: ${missing[*]}" >&2
+        exit 1
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+    wanted=()
+    for package in "${missing[@]}"; do
+        if [ "$package" = bpftool ] && ! available bpftool; then
+            wanted+=(linux-tools-common linux-tools-generic)
+        else
+            wanted+=("$package")
+        fi
+    done
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}"
+fi
+
+PATH=$PATH:$HOME/.cargo/bin
+rust_is_new_enough() {
+    local version
+    version=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [ -n "$version" ] && [ "$(printf '%s\n' "$RUST_NEEDED" "$version" | sort -V | head -n 1)" = "$RUST_NEEDED" ]
+}
+if ! rust_is_new_enough; then
+    echo "installing Rust $RUST_NEEDED or later with rustup, for this user"
+    if ! command -v rustup >/dev/null; then
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+    fi
+    rustup default stable
+fi

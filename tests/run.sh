@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs every check and every test of mptm, on Debian and Ubuntu, as root or through sudo; installs what they need.
+# tests/run.sh [quick]: quick leaves out the formatters, the linter and the examples.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tests/prepare.sh test
+PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
+export RUST_BACKTRACE=1
+
+if [ "${1:-}" != quick ]; then
+    cargo fmt --check
+    clang-format --dry-run --Werror bpf/*.[ch]
+    cargo clippy --locked --all-targets -- -D warnings
+fi
+
+# The kernel's side of the tests needs root; building does not.
+if [ "$(id -u)" = 0 ]; then
+    cargo test --locked
+else
+    cargo test --locked --config 'target."cfg(all())".runner = "sudo -E"'
+fi
+
+if [ "${1:-}" != quick ]; then
+    cargo build --locked
+    MPTM=$(pwd)/target/debug/mptm
+    export MPTM
+    for protocol in geneve vxlan vlan; do
+        if ! output=$(examples/two-nodes/run.sh --protocol $protocol 2>&1); then
+            printf '%s\n' "$output"
+            echo "examples/two-nodes/run.sh --protocol $protocol failed" >&2
+            exit 1
+        fi
+        echo "examples/two-nodes/run.sh --protocol $protocol: ok"
+    done
+fi
