@@ -6,6 +6,7 @@ mod down;
 mod dump;
 mod error;
 mod get;
+mod monitor;
 mod status;
 mod table;
 
@@ -87,6 +88,12 @@ enum Command {
     },
     /// Print the live state as a file that `apply` takes for nothing to do
     Dump,
+    /// Print the packets of tunnels with `debug = true` as they happen, one line each, until interrupted
+    Monitor {
+        /// Stop after this many packets
+        #[arg(long, value_name = "PACKETS")]
+        count: Option<u64>,
+    },
     /// Remove what mptm made, and put back the settings that it changed
     Down {
         /// Say what would be removed, and touch nothing
@@ -135,6 +142,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
             get::run(&cli.global, *source, *destination, segment)
         }
         Command::Dump => dump::run(&cli.global),
+        Command::Monitor { count } => monitor::run(&cli.global, *count),
         Command::Down { dry_run } => down::run(&cli.global, *dry_run),
     }
 }

@@ -1,25 +1,32 @@
 //! The real data plane: libbpf-rs over the pinned maps, programs and links.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
 
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{
-    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramHandle, libbpf_sys,
+    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramHandle, RingBufferBuilder,
+    libbpf_sys,
 };
+
+use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
-use crate::kernel::KernelError;
 use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
 use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
+use crate::kernel::{KernelError, abi};
 
+/// How long one wait for packets may take.
+const EVENT_WAIT: Duration = Duration::from_millis(200);
 /// How many elements one batch call asks for.
 const BATCH: u32 = 4096;
 
@@ -87,6 +94,36 @@ impl BpfDataPlane {
     pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32) -> Result<TestRun, KernelError> {
         bpf_calls::test_run(self.program(program)?, frame, ifindex)
             .map_err(|error| KernelError::new(format!("cannot run {} over a packet", program.name()), error))
+    }
+
+    /// Hands over the packets of tunnels with `debug = true` as they happen, until `each` returns false. A packet is
+    /// handed to one caller only, however many there are.
+    ///
+    /// # Errors
+    /// There is no data plane, or the kernel refuses.
+    pub fn watch_events(&self, mut each: impl FnMut(&abi::Event) -> bool) -> Result<(), KernelError> {
+        let map = self.map(Map::Events)?;
+        let go_on = Cell::new(true);
+        let mut builder = RingBufferBuilder::new();
+        builder
+            .add(&*map, |bytes| {
+                if let Ok((event, _)) = abi::Event::read_from_prefix(bytes) {
+                    go_on.set(go_on.get() && each(&event));
+                }
+                0
+            })
+            .map_err(|error| KernelError::new("cannot read the map events", cause(&error)))?;
+        let ring =
+            builder.build().map_err(|error| KernelError::new("cannot read the map events", cause(&error)))?;
+        while go_on.get() {
+            match ring.poll(EVENT_WAIT) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    return Err(KernelError::new("cannot wait for packets", cause(&error)));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
