@@ -13,7 +13,8 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
+static __always_inline int encap(struct xdp_md *ctx, __u32 length)
+{
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u32 ifindex = ctx->ingress_ifindex;
@@ -69,7 +70,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
 
 /* Where a decapsulated frame goes, or why it may not. */
 static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, const struct outer *outer,
-                                   void *data, void *end, struct mptm_route *destination) {
+                                   void *data, void *end, struct mptm_route *destination)
+{
     __u32 strip = outer->strip;
     void *frame = data + strip;
     struct mptm_route back;
@@ -95,7 +97,8 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     return is_local ? 0 : DROP(MPTM_DROP_INNER_NO_ROUTE);
 }
 
-static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
+static __always_inline int decap(struct xdp_md *ctx, __u32 length)
+{
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u32 ifindex = ctx->ingress_ifindex;
@@ -141,7 +144,8 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
 
 /* Workload interfaces: what leaves the workloads goes into their tunnels. */
 SEC("xdp.frags")
-int mptm_encap(struct xdp_md *ctx) {
+int mptm_encap(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length), length);
@@ -149,7 +153,8 @@ int mptm_encap(struct xdp_md *ctx) {
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
 SEC("xdp.frags")
-int mptm_decap(struct xdp_md *ctx) {
+int mptm_decap(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_DECAP, decap(ctx, length), length);
@@ -157,7 +162,8 @@ int mptm_decap(struct xdp_md *ctx) {
 
 /* A patch cable: everything goes out of another interface. */
 SEC("xdp.frags")
-int mptm_redirect(struct xdp_md *ctx) {
+int mptm_redirect(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -169,6 +175,7 @@ int mptm_redirect(struct xdp_md *ctx) {
 
 /* Nothing but a counter: a veth needs a program on the end that redirected frames come out of. */
 SEC("xdp.frags")
-int mptm_pass(struct xdp_md *ctx) {
+int mptm_pass(struct xdp_md *ctx)
+{
     return finish(MPTM_PROGRAM_PASS, XDP_PASS, bpf_xdp_get_buff_len(ctx));
 }
