@@ -5,8 +5,6 @@
 
 #include "parse.h"
 
-#define IPV4_MAX_HEADER 60
-
 static __always_inline __u16 csum_fold(__u32 sum)
 {
     sum = (sum & 0xffff) + (sum >> 16);

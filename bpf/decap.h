@@ -38,9 +38,9 @@ struct geneve {
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS 0x3f
 
-/* The longest that `strip` can be. */
-#define OUTER_MAX                                                                                            \
-    (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve) + GENEVE_OPTIONS * 4)
+/* As far as parse_outer looks, and the longest that `strip` can be. */
+#define OUTER_LOOK (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve))
+#define OUTER_MAX (OUTER_LOOK + GENEVE_OPTIONS * 4)
 
 static __always_inline void note(struct outer *outer, enum mptm_reason reason)
 {

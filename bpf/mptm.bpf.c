@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "decap.h"
 #include "encap.h"
+#include "linear.h"
 #include "maps.h"
 #include "parse.h"
 #include "route.h"
@@ -15,8 +16,6 @@ char LICENSE[] SEC("license") = "GPL";
 
 static __always_inline int encap(struct xdp_md *ctx, __u32 length)
 {
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *entry = bpf_map_lookup_elem(&interfaces, &ifindex);
     struct mptm_interface interface;
@@ -26,6 +25,10 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     if (!entry || entry->role != MPTM_ROLE_WORKLOAD)
         return XDP_PASS;
     interface = *entry; /* for the reason that routes are copied */
+    linearize(ctx, length, INNER_LOOK);
+
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
     enum kind kind = parse_inner(data, data + 2 * ETH_ALEN, end, length - 2 * ETH_ALEN, &inner);
 
     if (kind == KIND_OTHER)
@@ -99,14 +102,12 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
 
 static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
-    __u32 ifindex = ctx->ingress_ifindex;
     struct outer outer = {};
     struct mptm_route destination;
 
-    outer.endpoint.ifindex = ifindex;
-    if (!parse_outer(data, end, length, &outer))
+    outer.endpoint.ifindex = ctx->ingress_ifindex;
+    linearize(ctx, length, OUTER_LOOK);
+    if (!parse_outer((void *)(long)ctx->data, (void *)(long)ctx->data_end, length, &outer))
         return XDP_PASS;
     __u32 *entry = bpf_map_lookup_elem(&endpoints, &outer.endpoint);
 
@@ -117,6 +118,10 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 
     if (!tunnel)
         return XDP_PASS;
+    linearize(ctx, length, outer.strip + INNER_LOOK);
+
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
     int verdict = DROP(check_outer(data, end, &outer));
 
     if (!verdict)

@@ -17,6 +17,10 @@
 #define VLAN_VID 0x0fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
+#define IPV4_MAX_HEADER 60
+
+/* As far as parse_inner looks: to the ports. */
+#define INNER_LOOK (ETH_HLEN + VLAN_TAGS * sizeof(struct vlan_tag) + IPV4_MAX_HEADER + 4)
 
 struct vlan_tag {
     __be16 tci;
