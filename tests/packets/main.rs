@@ -5,6 +5,7 @@ mod common;
 
 mod decap;
 mod encap;
+mod events;
 mod lab;
 mod layout;
 mod mutated;
