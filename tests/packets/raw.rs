@@ -7,6 +7,7 @@ use libbpf_rs::{ProgramHandle, libbpf_sys};
 use mptm::kernel::linux::TestRun;
 use mptm::kernel::{DataPlane, Program};
 
+use crate::common::netns::skipped;
 use crate::node::Node;
 
 /// How a frame lies in memory.
@@ -25,7 +26,7 @@ impl Node {
         let handle = ProgramHandle::from_pinned_path(pin).unwrap();
         match test_run(&handle, layout, ifindex, frame) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                eprintln!("SKIPPED (needs Linux 6.18): frames that lie in memory as {layout:?}");
+                skipped("needs Linux 6.18", &format!("frames that lie in memory as {layout:?}"));
                 None
             }
             result => Some(result.unwrap()),
