@@ -5,16 +5,16 @@
 
 #include "parse.h"
 
-#define IPV4_MAX_HEADER 60
-
-static __always_inline __u16 csum_fold(__u32 sum) {
+static __always_inline __u16 csum_fold(__u32 sum)
+{
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
     return ~sum;
 }
 
 /* Whether a received header sums up. The caller has checked that its 20 bytes are there and ihl >= 5. */
-static __always_inline int csum_ipv4_ok(struct iphdr *ip, void *end) {
+static __always_inline int csum_ipv4_ok(struct iphdr *ip, void *end)
+{
     const __u16 *words = (const __u16 *)ip;
     __u32 sum = 0;
 

@@ -38,16 +38,18 @@ struct geneve {
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS 0x3f
 
-/* The longest that `strip` can be. */
-#define OUTER_MAX                                                                                            \
-    (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve) + GENEVE_OPTIONS * 4)
+/* As far as parse_outer looks, and the longest that `strip` can be. */
+#define OUTER_LOOK (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + sizeof(struct geneve))
+#define OUTER_MAX (OUTER_LOOK + GENEVE_OPTIONS * 4)
 
-static __always_inline void note(struct outer *outer, enum mptm_reason reason) {
+static __always_inline void note(struct outer *outer, enum mptm_reason reason)
+{
     if (!outer->reason)
         outer->reason = reason;
 }
 
-static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer) {
+static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer)
+{
     struct vxlan *header = at;
 
     if ((void *)(header + 1) > end)
@@ -59,7 +61,8 @@ static __always_inline int parse_vxlan(void *at, void *end, struct outer *outer)
     return 1;
 }
 
-static __always_inline int parse_geneve(void *at, void *end, struct outer *outer) {
+static __always_inline int parse_geneve(void *at, void *end, struct outer *outer)
+{
     struct geneve *header = at;
 
     if ((void *)(header + 1) > end)
@@ -77,7 +80,8 @@ static __always_inline int parse_geneve(void *at, void *end, struct outer *outer
     return 1;
 }
 
-static __always_inline int parse_udp(void *at, void *end, __u32 available, struct outer *outer) {
+static __always_inline int parse_udp(void *at, void *end, __u32 available, struct outer *outer)
+{
     struct udphdr *udp = at;
     struct mptm_udp_ports *ports;
     __u32 zero = 0;
@@ -101,7 +105,8 @@ static __always_inline int parse_udp(void *at, void *end, __u32 available, struc
     return 0;
 }
 
-static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length, struct outer *outer) {
+static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length, struct outer *outer)
+{
     struct iphdr *ip = data + ETH_HLEN;
 
     if ((void *)(ip + 1) > end)
@@ -124,7 +129,8 @@ static __always_inline int parse_outer_ipv4(void *data, void *end, __u32 length,
 }
 
 /* The tag goes and the MAC addresses stay: `strip` is what lies before the EtherType, less the addresses. */
-static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length, struct outer *outer) {
+static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length, struct outer *outer)
+{
     struct vlan_tag *tag = data + ETH_HLEN;
 
     if ((void *)(tag + 1) > end)
@@ -137,7 +143,8 @@ static __always_inline int parse_outer_vlan(void *data, void *end, __u32 length,
 }
 
 /* Whether the frame has a tunnel header of a protocol that we speak; fills in `outer`. */
-static __always_inline int parse_outer(void *data, void *end, __u32 length, struct outer *outer) {
+static __always_inline int parse_outer(void *data, void *end, __u32 length, struct outer *outer)
+{
     struct ethhdr *eth = data;
 
     if ((void *)(eth + 1) > end)
@@ -150,7 +157,8 @@ static __always_inline int parse_outer(void *data, void *end, __u32 length, stru
 }
 
 /* What a packet that is ours must also satisfy. */
-static __always_inline enum mptm_reason check_outer(void *data, void *end, const struct outer *outer) {
+static __always_inline enum mptm_reason check_outer(void *data, void *end, const struct outer *outer)
+{
     if (outer->reason)
         return outer->reason;
     if (outer->endpoint.protocol == MPTM_PROTOCOL_VLAN)
@@ -166,7 +174,8 @@ static __always_inline enum mptm_reason check_outer(void *data, void *end, const
 }
 
 /* Takes the outer header off. Returns 0, or a drop. */
-static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *outer, __u32 length) {
+static __always_inline int decapsulate(struct xdp_md *ctx, const struct outer *outer, __u32 length)
+{
     __u8 macs[2 * ETH_ALEN];
     void *data;
 

@@ -9,7 +9,8 @@
 #include "stats.h"
 
 /* A hash of the inner flow: addresses, protocol, ports. The finaliser is MurmurHash3's. */
-static __always_inline __u32 flow_hash(const struct inner *inner) {
+static __always_inline __u32 flow_hash(const struct inner *inner)
+{
     const __u32 *source = (const __u32 *)inner->source;
     const __u32 *destination = (const __u32 *)inner->destination;
     __u32 hash = inner->ports ^ inner->protocol;
@@ -26,7 +27,8 @@ static __always_inline __u32 flow_hash(const struct inner *inner) {
 
 /* Fills in what differs from packet to packet. `outer` is the length of the whole outer frame. */
 static __always_inline int patch_header(void *data, void *end, const struct mptm_tunnel *tunnel,
-                                        const struct inner *inner, __u32 outer) {
+                                        const struct inner *inner, __u32 outer)
+{
     if (tunnel->flags & MPTM_TUNNEL_IPV4) {
         __u32 offset = tunnel->l3_offset;
         struct iphdr *ip = data + offset;
@@ -55,7 +57,8 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
 
 /* Makes the frame an outer one. `length` is the inner frame's; returns 0, or a drop. */
 static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
-                                       const struct inner *inner, __u32 length) {
+                                       const struct inner *inner, __u32 length)
+{
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u8 macs[2 * ETH_ALEN];
@@ -97,7 +100,8 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
 /* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own
  * routing. */
 static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
-                                      const __u8 *own_mac) {
+                                      const __u8 *own_mac)
+{
     if (!(tunnel->flags & MPTM_TUNNEL_STACK))
         return redirect_to(tunnel->device);
 

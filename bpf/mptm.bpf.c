@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "decap.h"
 #include "encap.h"
+#include "linear.h"
 #include "maps.h"
 #include "parse.h"
 #include "route.h"
@@ -13,9 +14,8 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
+static __always_inline int encap(struct xdp_md *ctx, __u32 length)
+{
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *entry = bpf_map_lookup_elem(&interfaces, &ifindex);
     struct mptm_interface interface;
@@ -25,6 +25,10 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
     if (!entry || entry->role != MPTM_ROLE_WORKLOAD)
         return XDP_PASS;
     interface = *entry; /* for the reason that routes are copied */
+    linearize(ctx, length, INNER_LOOK);
+
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
     enum kind kind = parse_inner(data, data + 2 * ETH_ALEN, end, length - 2 * ETH_ALEN, &inner);
 
     if (kind == KIND_OTHER)
@@ -69,7 +73,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length) {
 
 /* Where a decapsulated frame goes, or why it may not. */
 static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, const struct outer *outer,
-                                   void *data, void *end, struct mptm_route *destination) {
+                                   void *data, void *end, struct mptm_route *destination)
+{
     __u32 strip = outer->strip;
     void *frame = data + strip;
     struct mptm_route back;
@@ -95,15 +100,14 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     return is_local ? 0 : DROP(MPTM_DROP_INNER_NO_ROUTE);
 }
 
-static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
-    __u32 ifindex = ctx->ingress_ifindex;
+static __always_inline int decap(struct xdp_md *ctx, __u32 length)
+{
     struct outer outer = {};
     struct mptm_route destination;
 
-    outer.endpoint.ifindex = ifindex;
-    if (!parse_outer(data, end, length, &outer))
+    outer.endpoint.ifindex = ctx->ingress_ifindex;
+    linearize(ctx, length, OUTER_LOOK);
+    if (!parse_outer((void *)(long)ctx->data, (void *)(long)ctx->data_end, length, &outer))
         return XDP_PASS;
     __u32 *entry = bpf_map_lookup_elem(&endpoints, &outer.endpoint);
 
@@ -114,6 +118,10 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
 
     if (!tunnel)
         return XDP_PASS;
+    linearize(ctx, length, outer.strip + INNER_LOOK);
+
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
     int verdict = DROP(check_outer(data, end, &outer));
 
     if (!verdict)
@@ -141,7 +149,8 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length) {
 
 /* Workload interfaces: what leaves the workloads goes into their tunnels. */
 SEC("xdp.frags")
-int mptm_encap(struct xdp_md *ctx) {
+int mptm_encap(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length), length);
@@ -149,7 +158,8 @@ int mptm_encap(struct xdp_md *ctx) {
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
 SEC("xdp.frags")
-int mptm_decap(struct xdp_md *ctx) {
+int mptm_decap(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
 
     return finish(MPTM_PROGRAM_DECAP, decap(ctx, length), length);
@@ -157,7 +167,8 @@ int mptm_decap(struct xdp_md *ctx) {
 
 /* A patch cable: everything goes out of another interface. */
 SEC("xdp.frags")
-int mptm_redirect(struct xdp_md *ctx) {
+int mptm_redirect(struct xdp_md *ctx)
+{
     __u32 length = bpf_xdp_get_buff_len(ctx);
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -169,6 +180,7 @@ int mptm_redirect(struct xdp_md *ctx) {
 
 /* Nothing but a counter: a veth needs a program on the end that redirected frames come out of. */
 SEC("xdp.frags")
-int mptm_pass(struct xdp_md *ctx) {
+int mptm_pass(struct xdp_md *ctx)
+{
     return finish(MPTM_PROGRAM_PASS, XDP_PASS, bpf_xdp_get_buff_len(ctx));
 }

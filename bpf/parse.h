@@ -17,6 +17,10 @@
 #define VLAN_VID 0x0fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
+#define IPV4_MAX_HEADER 60
+
+/* As far as parse_inner looks: to the ports. */
+#define INNER_LOOK (ETH_HLEN + VLAN_TAGS * sizeof(struct vlan_tag) + IPV4_MAX_HEADER + 4)
 
 struct vlan_tag {
     __be16 tci;
@@ -51,7 +55,8 @@ struct inner {
     __u32 protocol;
 };
 
-static __always_inline void map_ipv4(__u8 *to, const void *address) {
+static __always_inline void map_ipv4(__u8 *to, const void *address)
+{
     __u32 *words = (__u32 *)to;
 
     words[0] = 0;
@@ -60,11 +65,13 @@ static __always_inline void map_ipv4(__u8 *to, const void *address) {
     __builtin_memcpy(&words[3], address, 4);
 }
 
-static __always_inline int is_vlan(__be16 type) {
+static __always_inline int is_vlan(__be16 type)
+{
     return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, struct inner *inner) {
+static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, struct inner *inner)
+{
     struct iphdr *ip = at;
 
     if ((void *)(ip + 1) > end)
@@ -93,7 +100,8 @@ static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, s
     return KIND_IPV4;
 }
 
-static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, struct inner *inner) {
+static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, struct inner *inner)
+{
     struct arp *arp = at;
 
     if ((void *)(arp + 1) > end || length < sizeof(*arp))
@@ -114,7 +122,8 @@ static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, st
  * of the frame.
  */
 static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __u32 length,
-                                             struct inner *inner) {
+                                             struct inner *inner)
+{
     __be16 type = 0;
 
     if (macs + ETH_ALEN > end || at + sizeof(type) > end || length < sizeof(type))

@@ -15,7 +15,8 @@
  * there is one. It is copied because a deleted element's memory may hold another key's route while this
  * packet is on its way.
  */
-static __always_inline int route_find(__u32 table, const __u8 *address, struct mptm_route *found) {
+static __always_inline int route_find(__u32 table, const __u8 *address, struct mptm_route *found)
+{
     struct mptm_prefix_key key;
 
     key.prefix_len = TABLE_BITS + ADDRESS_BITS;
@@ -36,11 +37,13 @@ static __always_inline int route_find(__u32 table, const __u8 *address, struct m
 /* The way from a local address to a remote one: first the local address's own `pairs`, if any, then the
  * segment. */
 static __always_inline int route_between(__u32 pairs, __u32 table, const __u8 *remote,
-                                         struct mptm_route *found) {
+                                         struct mptm_route *found)
+{
     return (pairs && route_find(pairs, remote, found)) || route_find(table, remote, found);
 }
 
-static __always_inline struct mptm_tunnel *tunnel_find(__u32 id) {
+static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
+{
     /* Read once: user space may change it between two looks, and 0 would make it another tunnel's. */
     volatile __u32 *entry = bpf_map_lookup_elem(&active, &id);
     __u32 in_use = entry ? *entry : 0;
@@ -53,17 +56,20 @@ static __always_inline struct mptm_tunnel *tunnel_find(__u32 id) {
 }
 
 /* 0.0.0.0, the sender of an ARP probe (RFC 5227). */
-static __always_inline int is_unspecified(const __u8 *address) {
+static __always_inline int is_unspecified(const __u8 *address)
+{
     return ((const __u32 *)address)[3] == 0;
 }
 
-static __always_inline int redirect_to(__u32 slot) {
+static __always_inline int redirect_to(__u32 slot)
+{
     return bpf_redirect_map(&devices, slot, XDP_DROP) == XDP_REDIRECT ? XDP_REDIRECT
                                                                       : DROP(MPTM_DROP_NO_DEVICE);
 }
 
 /* Writes a MAC address over the frame's destination, unless that is a group or there is none to write. */
-static __always_inline void set_destination(__u8 *frame, const __u8 *mac) {
+static __always_inline void set_destination(__u8 *frame, const __u8 *mac)
+{
     if (frame[0] & 1)
         return;
     if (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5])

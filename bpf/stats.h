@@ -8,12 +8,14 @@
 /* What the packet path returns: an XDP action, or a drop with its reason. */
 #define DROP(reason) (-(int)(reason))
 
-static __always_inline void count(struct mptm_counter *counter, __u32 bytes) {
+static __always_inline void count(struct mptm_counter *counter, __u32 bytes)
+{
     counter->packets++;
     counter->bytes += bytes;
 }
 
-static __always_inline int finish(enum mptm_program program, int verdict, __u32 length) {
+static __always_inline int finish(enum mptm_program program, int verdict, __u32 length)
+{
     __u32 action = verdict;
     struct mptm_counter *counter;
 
@@ -34,7 +36,8 @@ static __always_inline int finish(enum mptm_program program, int verdict, __u32 
 }
 
 /* Tells `events` about a packet of a tunnel with `debug = true`, as it looks now. */
-static __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict) {
+static __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict)
+{
     struct mptm_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
     if (!event)

@@ -17,6 +17,7 @@ pub const TYPE_TEB: u16 = 0x6558;
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 
 pub const MORE_FRAGMENTS: u16 = 0x2000;
 pub const DO_NOT_FRAGMENT: u16 = 0x4000;

@@ -1,12 +1,13 @@
 //! What leaves the workloads.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use mptm::kernel::Program;
 use mptm::reason::Reason;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, MORE_FRAGMENTS, TCP, TYPE_ARP, TYPE_IPV4, TYPE_IPV6,
+    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP, TYPE_IPV4, TYPE_IPV6,
     TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
 };
 use crate::lab::*;
@@ -318,10 +319,17 @@ fn source_ports() {
     .map(&mut port_of);
     assert!(fragments.iter().all(|port| *port == fragments[0]), "{fragments:?}: one datagram, one port");
 
-    let mut ports = std::collections::BTreeSet::new();
+    let mut ports = BTreeSet::new();
     for flow in 0..1000_u16 {
         ports.insert(port_of(ip.encode(&udp(1000 + flow, 2000, b"x"))));
         ports.insert(port_of(Ipv4 { protocol: TCP, ..ip.clone() }.encode(&tcp(1000, flow, b"x"))));
+    }
+    // SCTP has its ports where UDP has them (RFC 9260, 3.1); of other protocols, nothing but the addresses counts.
+    for (protocol, spread) in [(SCTP, 90..=100), (ICMP, 1..=1)] {
+        let flows: BTreeSet<u16> = (0..100)
+            .map(|flow| port_of(Ipv4 { protocol, ..ip.clone() }.encode(&udp(flow, 2000, b"x"))))
+            .collect();
+        assert!(spread.contains(&flows.len()), "100 flows of protocol {protocol} take {} ports", flows.len());
     }
     // 2000 throws at 16384 ports hit 1883 of them on average, with a standard deviation of about 10.
     assert!(ports.len() > 1800, "2000 flows take only {} ports", ports.len());

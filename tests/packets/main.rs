@@ -5,12 +5,15 @@ mod common;
 
 mod decap;
 mod encap;
+mod events;
 mod lab;
+mod layout;
 mod mutated;
 mod node;
 mod oracle;
 mod patch;
 mod random;
+mod raw;
 mod roundtrip;
 mod samples;
 mod truncated;

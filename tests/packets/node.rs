@@ -180,7 +180,20 @@ impl Node {
     /// As `check`, but the counters are added up, to be looked at by `check_tally`: for many frames.
     pub fn tally(&mut self, name: &str, program: Program, ifindex: u32, frame: &[u8], outcome: &Outcome) {
         let run = self.run(program, ifindex, frame);
-        for (row, (packets, bytes)) in self.compare(name, program, ifindex, frame, outcome, &run) {
+        self.tally_run(name, program, ifindex, frame, outcome, &run);
+    }
+
+    /// As `tally`, of a run that has been.
+    pub fn tally_run(
+        &mut self,
+        name: &str,
+        program: Program,
+        ifindex: u32,
+        frame: &[u8],
+        outcome: &Outcome,
+        run: &TestRun,
+    ) {
+        for (row, (packets, bytes)) in self.compare(name, program, ifindex, frame, outcome, run) {
             let total = self.tally.entry(row).or_default();
             *total = (total.0 + packets, total.1 + bytes);
         }
