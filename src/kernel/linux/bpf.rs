@@ -428,25 +428,11 @@ fn remove_file(path: &Path) -> Result<(), KernelError> {
     }
 }
 
-/// The system's error below libbpf-rs's own.
+/// The system's error below libbpf-rs's own, which gives it out in its text only.
 fn cause(error: &libbpf_rs::Error) -> io::Error {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(inner) = source {
-        if let Some(inner) = inner.downcast_ref::<io::Error>()
-            && let Some(code) = inner.raw_os_error()
-        {
-            return io::Error::from_raw_os_error(code);
-        }
-        source = inner.source();
-    }
-    let code = match error.kind() {
-        ErrorKind::NotFound => libc::ENOENT,
-        ErrorKind::PermissionDenied => libc::EPERM,
-        ErrorKind::AlreadyExists => libc::EEXIST,
-        ErrorKind::OutOfMemory => libc::ENOMEM,
-        _ => return io::Error::other(format!("{error:#}")),
-    };
-    io::Error::from_raw_os_error(code)
+    let text = format!("{error:#}");
+    let code = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+    code.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error)
 }
 
 /// Why the kernel would not take the programs.
@@ -454,6 +440,10 @@ fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
     let error = KernelError::new("cannot load the BPF programs", cause(error));
     if error.source.as_ref().and_then(io::Error::raw_os_error) == Some(libc::EPERM) {
         return error.hint(RIGHTS);
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return error
+            .hint("this kernel tells nothing of its types (CONFIG_DEBUG_INFO_BTF), which mptm needs");
     }
     let release = nix::sys::utsname::uname()
         .map_or_else(|_| "of unknown release".into(), |name| name.release().to_string_lossy().into_owned());
