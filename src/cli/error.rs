@@ -53,7 +53,14 @@ impl CliError {
             }
             Self::Kernel(error) => print_one(&error.what, None, causes(error), error.hint.as_deref()),
             Self::Apply(error) => {
-                print_one(&error.to_string(), None, causes(error), error.source.hint.as_deref());
+                print_one(&error.source.what, None, causes(&error.source), error.source.hint.as_deref());
+                eprintln!("  step: {}", error.step);
+                if error.stuck.is_empty() {
+                    eprintln!("  undone: the {} steps before it, so nothing is changed", error.undone);
+                } else {
+                    eprintln!("  undone: {} steps before it, but not all:", error.undone);
+                    error.stuck.iter().for_each(|(step, cause)| eprintln!("    {step}: {cause}"));
+                }
             }
             Self::Other { what, hint } => print_one(what, None, Vec::new(), hint.as_deref()),
         }
