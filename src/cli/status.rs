@@ -1,5 +1,6 @@
 //! `mptm status`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anstream::{print, println};
@@ -156,6 +157,7 @@ fn bytes(bytes: u64) -> String {
 
 fn tunnels_table(live: &Live, counters: &Counters) -> String {
     let mut rows = vec![row(["TUNNEL", "PROTOCOL", "REMOTE", "MTU", "ROUTES", "SENT", "RECEIVED"])];
+    let routes = routes_into_tunnels(live);
     for (name, tunnel) in &live.state.tunnels {
         let stats = counters.tunnels.get(name).copied().unwrap_or_default();
         let mut remote =
@@ -168,7 +170,7 @@ fn tunnels_table(live: &Live, counters: &Counters) -> String {
             format!("{} {}", tunnel.protocol, tunnel.id),
             remote,
             tunnel.mtu.to_string(),
-            routes_of(live, name).to_string(),
+            routes.get(&**name).copied().unwrap_or_default().to_string(),
             count(stats.encap),
             count(stats.decap),
         ]);
@@ -176,14 +178,18 @@ fn tunnels_table(live: &Live, counters: &Counters) -> String {
     if rows.len() == 1 { String::new() } else { format!("\n{}", align(&rows)) }
 }
 
-fn routes_of(live: &Live, tunnel: &str) -> usize {
-    let routes = live.state.segments.values().flat_map(|table| table.values());
-    routes
-        .map(|route| match route {
-            Route::Tunnel(name) => usize::from(**name == *tunnel),
-            Route::Workload { pairs, .. } => pairs.values().filter(|name| ***name == *tunnel).count(),
-        })
-        .sum()
+/// How many routes lead into each tunnel.
+fn routes_into_tunnels(live: &Live) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for route in live.state.segments.values().flat_map(|table| table.values()) {
+        match route {
+            Route::Tunnel(tunnel) => *counts.entry(&**tunnel).or_default() += 1,
+            Route::Workload { pairs, .. } => {
+                pairs.values().for_each(|tunnel| *counts.entry(&**tunnel).or_default() += 1);
+            }
+        }
+    }
+    counts
 }
 
 fn programs_table(counters: &Counters) -> String {

@@ -27,8 +27,6 @@ use crate::kernel::{KernelError, abi};
 
 /// How long one wait for packets may take.
 const EVENT_WAIT: Duration = Duration::from_millis(200);
-/// How many elements one batch call asks for.
-const BATCH: u32 = 4096;
 
 /// The data plane below one pin directory.
 pub struct BpfDataPlane {
@@ -281,10 +279,13 @@ impl DataPlane for BpfDataPlane {
 
     fn entries(&self, map: Map) -> Result<Entries, KernelError> {
         let handle = self.map(map)?;
-        let batch = handle.lookup_batch(BATCH, MapFlags::ANY, MapFlags::ANY).map_err(|error| {
-            KernelError::new(format!("cannot read the map {}", map.name()), cause(&error))
-        })?;
-        Ok(batch.collect())
+        let mut entries = Entries::new();
+        let (key_size, value_size) = (handle.key_size() as usize, handle.value_size() as usize);
+        bpf_calls::each_entry(&*handle, key_size, value_size, |key, value| {
+            entries.push((key.to_vec(), value.to_vec()));
+        })
+        .map_err(|error| KernelError::new(format!("cannot read the map {}", map.name()), error))?;
+        Ok(entries)
     }
 
     fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {

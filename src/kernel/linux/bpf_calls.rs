@@ -103,3 +103,64 @@ pub fn test_run(program: impl AsFd, frame: &[u8], ifindex: u32) -> io::Result<Te
     out.truncate(opts.data_size_out as usize);
     Ok(TestRun { action: opts.retval, frame: out })
 }
+
+/// BPF_MAP_LOOKUP_BATCH: hands over every entry of a hash or a trie. libbpf-rs's own iterator takes a batch that is not
+/// full for the last one, which it need not be: the kernel copies a hash bucket by bucket.
+pub fn each_entry(
+    map: impl AsFd,
+    key_size: usize,
+    value_size: usize,
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let mut room = BATCH;
+    // Where to go on: a bucket's number for a hash, a key for a trie.
+    let mut from: Option<Vec<u8>> = None;
+    loop {
+        let mut next = vec![0; key_size.max(4)];
+        let mut keys = vec![0; room * key_size];
+        let mut values = vec![0; room * value_size];
+        let mut count = u32::try_from(room).unwrap_or(u32::MAX);
+        let opts = libbpf_sys::bpf_map_batch_opts {
+            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+            ..Default::default()
+        };
+        let at = from.as_mut().map_or(std::ptr::null_mut(), Vec::as_mut_ptr);
+        // SAFETY: `keys` and `values` have room for `count` entries, `next` and `at` for a key or a bucket's number.
+        let result = check(unsafe {
+            libbpf_sys::bpf_map_lookup_batch(
+                map.as_fd().as_raw_fd(),
+                at.cast(),
+                next.as_mut_ptr().cast(),
+                keys.as_mut_ptr().cast(),
+                values.as_mut_ptr().cast(),
+                &raw mut count,
+                &raw const opts,
+            )
+        });
+        let last = match result {
+            Ok(_) => false,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => true,
+                Some(libc::EINTR | libc::EAGAIN) => continue,
+                // A bucket has more entries than that.
+                Some(libc::ENOSPC) => {
+                    room *= 2;
+                    continue;
+                }
+                _ => return Err(error),
+            },
+        };
+        let filled = count as usize;
+        keys.chunks_exact(key_size)
+            .zip(values.chunks_exact(value_size))
+            .take(filled)
+            .for_each(|(key, value)| each(key, value));
+        if last {
+            return Ok(());
+        }
+        from = Some(next);
+    }
+}
+
+/// How many entries one call asks for at first.
+const BATCH: usize = 4096;
