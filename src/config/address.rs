@@ -71,7 +71,9 @@ impl Reader<'_> {
     pub fn prefixes(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<Vec<At<IpNet>>>> {
         let DeValue::Array(values) = value.get_ref() else {
             let label = match value.get_ref() {
-                DeValue::String(text) if read_prefix(text).is_ok() => format!("put it in brackets: [\"{text}\"]"),
+                DeValue::String(text) if read_prefix(text).is_ok() => {
+                    format!("put it in brackets: [\"{text}\"]")
+                }
                 _ => "write a list of addresses and prefixes".to_owned(),
             };
             return self.wrong_type(key, "a list", value, &label);
@@ -141,7 +143,9 @@ fn mistyped_prefix(text: &str) -> BadPrefix {
     let Some((address, length)) = text.split_once('/') else { return BadPrefix::Garbage };
     let Ok(address) = address.parse::<Ipv4Addr>() else { return BadPrefix::Garbage };
     if let Ok(net) = length.parse::<Ipv4Addr>().map_err(|_| ()).and_then(|mask| {
-        ipnet::ipv4_mask_to_prefix(mask).map_err(|_| ()).and_then(|len| Ipv4Net::new(address, len).map_err(|_| ()))
+        ipnet::ipv4_mask_to_prefix(mask)
+            .map_err(|_| ())
+            .and_then(|len| Ipv4Net::new(address, len).map_err(|_| ()))
     }) {
         return BadPrefix::Meant("prefix lengths are numbers of bits", net.trunc().to_string());
     }

@@ -74,7 +74,9 @@ pub(super) fn tunnels(tunnels: &[RawTunnel], underlays: &[Option<Name>], report:
             port_clash(tunnel, protocol, port, span, &mut ports, report);
         }
         let has_outer_ip = protocol.has_outer_ip();
-        let (Some(underlay), Some(id), remote) = (underlay, tunnel.id.value(), tunnel.remote.value().copied()) else {
+        let (Some(underlay), Some(id), remote) =
+            (underlay, tunnel.id.value(), tunnel.remote.value().copied())
+        else {
             continue;
         };
         if has_outer_ip && remote.is_none() || matches!(tunnel.local, Field::Bad) {
@@ -172,7 +174,8 @@ pub(super) fn segments(interfaces: &[RawInterface], tunnels: &[RawTunnel], repor
         for address in list {
             if let Some(first) = segment.workloads.get(address.value) {
                 let title = format!("{} is behind two workloads", text(address.value));
-                let error = Diagnostic::at(address.span, title, format!("behind {} here", interface.name.value));
+                let error =
+                    Diagnostic::at(address.span, title, format!("behind {} here", interface.name.value));
                 report.error(error.also(first.span, format!("behind {} here", first.name)));
             }
             segment.workloads.insert(address.value, First::new(&interface.name, address.span));

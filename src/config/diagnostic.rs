@@ -172,7 +172,12 @@ impl Diagnostics {
                     excerpt.labels.push((kind, range, label));
                 }
                 None => {
-                    excerpts.push(Excerpt { file: span.file, first, last, labels: vec![(kind, range, label)] });
+                    excerpts.push(Excerpt {
+                        file: span.file,
+                        first,
+                        last,
+                        labels: vec![(kind, range, label)],
+                    });
                 }
             }
         }
@@ -182,9 +187,10 @@ impl Diagnostics {
             let snippet = Snippet::source(&text.text[part.clone()])
                 .path(&*self.sources[excerpt.file].name)
                 .line_start(excerpt.first + 1);
-            group = group.element(snippet.annotations(excerpt.labels.into_iter().map(|(kind, range, label)| {
-                kind.span(range.start - part.start..range.end - part.start).label(label)
-            })));
+            group =
+                group.element(snippet.annotations(excerpt.labels.into_iter().map(|(kind, range, label)| {
+                    kind.span(range.start - part.start..range.end - part.start).label(label)
+                })));
         }
         match &diagnostic.help {
             Some(help) => group.element(Level::HELP.message(help.as_str())),

@@ -85,7 +85,13 @@ pub(super) fn bad_protocol(span: Span, name: &str) -> Diagnostic {
 
 /// A key of `[interface.NAME]`, `[tunnel.NAME]` or `[defaults]` that there is not: `owner` is which, `own` are its
 /// keys, `others` those of the other kind of table.
-pub(super) fn bad_key(span: Span, key: &str, owner: &str, own: &[&str], others: (&str, &[&str])) -> Diagnostic {
+pub(super) fn bad_key(
+    span: Span,
+    key: &str,
+    owner: &str,
+    own: &[&str],
+    others: (&str, &[&str]),
+) -> Diagnostic {
     if is_not_yet(key) {
         let title = format!("key `{key}` is not supported by this version of mptm");
         return Diagnostic::at(span, title, format!("it has: {}", own.join(", ")));

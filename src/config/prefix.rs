@@ -26,7 +26,8 @@ impl<T> PrefixMap<T> {
 
     /// One that contains `prefix` or lies in it.
     pub fn overlapping(&self, prefix: IpNet) -> Option<&T> {
-        let around = std::iter::successors(prefix.supernet(), IpNet::supernet).find_map(|net| self.0.get(&net));
+        let around =
+            std::iter::successors(prefix.supernet(), IpNet::supernet).find_map(|net| self.0.get(&net));
         around.or_else(|| {
             let last = IpNet::from(prefix.broadcast());
             self.0.range(prefix..=last).next().map(|(_, value)| value)

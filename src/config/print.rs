@@ -53,7 +53,10 @@ fn interface_table(name: &str, interface: &Interface) -> String {
     }
     let Manage { offloads, mtu, promisc, sysctls } = *manage;
     let settings = [("offloads", offloads), ("mtu", mtu), ("promisc", promisc), ("sysctls", sysctls)];
-    table.set("manage", list(settings.into_iter().filter(|(_, set)| *set).map(|(setting, _)| quoted(setting))));
+    table.set(
+        "manage",
+        list(settings.into_iter().filter(|(_, set)| *set).map(|(setting, _)| quoted(setting))),
+    );
     table.finish("interface", name)
 }
 
@@ -135,9 +138,11 @@ fn list(values: impl Iterator<Item = String>) -> String {
 }
 
 fn prefixes(nets: &[IpNet]) -> String {
-    list(nets.iter().map(|net| {
-        if net.prefix_len() == net.max_prefix_len() { quoted(net.addr()) } else { quoted(net) }
-    }))
+    list(
+        nets.iter().map(|net| {
+            if net.prefix_len() == net.max_prefix_len() { quoted(net.addr()) } else { quoted(net) }
+        }),
+    )
 }
 
 /// A TOML basic string, which is a key, too.

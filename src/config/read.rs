@@ -88,7 +88,11 @@ impl Raw {
     fn read_defaults(&mut self, read: &mut Reader<'_>, span: Span, value: Value<'_, '_>) {
         let DeValue::Table(table) = value.get_ref() else {
             let title = "`defaults` is a table";
-            read.report.error(Diagnostic::at(span, title, "write [defaults], and its keys on the lines below"));
+            read.report.error(Diagnostic::at(
+                span,
+                title,
+                "write [defaults], and its keys on the lines below",
+            ));
             return;
         };
         let mut defaults = RawTunnel::new(At { value: "defaults".into(), span });

@@ -20,7 +20,11 @@ pub(super) fn tree<'i>(file: usize, text: &'i str, report: &mut Report) -> (Span
         let opener = &text[span.start..=span.start];
         let (what, closer) = if opener == "[" { ("list", "]") } else { ("table", "}") };
         let label = format!("its `{closer}` is missing");
-        report.error(Diagnostic::at(Span { end: span.start + 1, ..*span }, format!("{what} without an end"), label));
+        report.error(Diagnostic::at(
+            Span { end: span.start + 1, ..*span },
+            format!("{what} without an end"),
+            label,
+        ));
     }
     let unclosed = broken.len();
     for error in &errors {
@@ -62,7 +66,8 @@ impl Syntax<'_, '_> {
 
     /// The list or table that the error says has no end: the outermost that goes on to there.
     fn unclosed(&self, error: &Error) -> Option<Span> {
-        if !error.message().starts_with("unclosed array") && !error.message().starts_with("unclosed inline table")
+        if !error.message().starts_with("unclosed array")
+            && !error.message().starts_with("unclosed inline table")
         {
             return None;
         }
@@ -86,7 +91,8 @@ impl Syntax<'_, '_> {
         let diagnostic = Diagnostic::at(span, format!("key `{name}` is written twice"), "leave one of them");
         let mut table = Some(self.tree);
         for part in self.headers.path_before(span.start) {
-            table = table.and_then(|table| table.get(part.as_str())).and_then(|value| value.get_ref().as_table());
+            table =
+                table.and_then(|table| table.get(part.as_str())).and_then(|value| value.get_ref().as_table());
         }
         let key = name.trim_matches(['"', '\'']);
         match table.and_then(|table| table.get_key_value(key)) {

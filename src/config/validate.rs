@@ -10,9 +10,7 @@ use super::clash;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
-use super::model::{
-    Addresses, Config, DEFAULT_SEGMENT, Interface, Location, Name, PeerSpec, Role, Tunnel,
-};
+use super::model::{Addresses, Config, DEFAULT_SEGMENT, Interface, Location, Name, PeerSpec, Role, Tunnel};
 use super::raw::{At, Field, Raw, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
 use crate::protocol::Protocol;
 
@@ -209,7 +207,8 @@ impl Validator<'_, '_> {
     fn workload(&mut self, raw: &RawInterface) -> Option<Role> {
         let addresses = match &raw.addresses {
             Field::Missing => {
-                let label = "add `addresses = [\"ADDRESS\"]`, what lives behind it, or `addresses = \"peer\"`";
+                let label =
+                    "add `addresses = [\"ADDRESS\"]`, what lives behind it, or `addresses = \"peer\"`";
                 self.missing("workload", &raw.name, "addresses", label)
             }
             Field::Bad => None,
@@ -275,7 +274,8 @@ impl Validator<'_, '_> {
             Some(interface) => {
                 if let Some(role) = interface.role.given().filter(|role| role.value != RoleName::Underlay) {
                     let title = format!("interface {} is not an underlay", given.value);
-                    let error = Diagnostic::at(given.span, title, "name an interface with `role = \"underlay\"`");
+                    let error =
+                        Diagnostic::at(given.span, title, "name an interface with `role = \"underlay\"`");
                     self.report.error(error.also(role.span, "its role"));
                 }
             }
@@ -310,16 +310,23 @@ impl Validator<'_, '_> {
             field => field.value(),
         };
         let remote = match (&raw.remote, protocol) {
-            (Field::Missing, Some(protocol)) if protocol.value.has_outer_ip() => {
-                self.missing("tunnel", name, "remote", "add `remote = \"ADDRESS\"`, the far end's outer address")
-            }
+            (Field::Missing, Some(protocol)) if protocol.value.has_outer_ip() => self.missing(
+                "tunnel",
+                name,
+                "remote",
+                "add `remote = \"ADDRESS\"`, the far end's outer address",
+            ),
             (Field::Missing, _) => Some(None),
             (field, _) => field.value().map(|remote| Some(*remote)),
         };
         if let (Some(local), Some(remote)) = (raw.local.given(), raw.remote.given())
             && local.value == remote.value
         {
-            let error = Diagnostic::at(local.span, "`local` and `remote` are one address", "write this end's address");
+            let error = Diagnostic::at(
+                local.span,
+                "`local` and `remote` are one address",
+                "write this end's address",
+            );
             self.report.error(error.also(remote.span, "the far end's"));
         }
         let protocol = protocol?.value;

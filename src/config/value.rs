@@ -59,9 +59,12 @@ impl Reader<'_> {
         let span = self.span(value);
         match value.get_ref() {
             DeValue::String(text) => Some(At { value: text.as_ref(), span }),
-            DeValue::Integer(number) => {
-                self.wrong_type(key, "text", value, &format!("put it in quotes: \"{}\"", short(&number.to_string())))
-            }
+            DeValue::Integer(number) => self.wrong_type(
+                key,
+                "text",
+                value,
+                &format!("put it in quotes: \"{}\"", short(&number.to_string())),
+            ),
             _ => self.wrong_type(key, "text", value, "write text in quotes"),
         }
     }
@@ -80,7 +83,11 @@ impl Reader<'_> {
         let number = self.integer(key, value)?;
         match u32::try_from(number.value) {
             Ok(value) if (min..=max).contains(&value) => Some(At { value, span: number.span }),
-            _ => self.reject(number.span, format!("`{key}` is out of range"), format!("allowed: {min} to {max}")),
+            _ => self.reject(
+                number.span,
+                format!("`{key}` is out of range"),
+                format!("allowed: {min} to {max}"),
+            ),
         }
     }
 
@@ -122,9 +129,11 @@ impl Reader<'_> {
             (Ok(min), Ok(max)) if 0 < min && min <= max => {
                 Some(At { value: SourcePort::from_range(min, max), span })
             }
-            (Ok(min), Ok(max)) if min > max && max > 0 => {
-                self.reject(span, "`src_port` range is the wrong way round", format!("did you mean \"{max}-{min}\"?"))
-            }
+            (Ok(min), Ok(max)) if min > max && max > 0 => self.reject(
+                span,
+                "`src_port` range is the wrong way round",
+                format!("did you mean \"{max}-{min}\"?"),
+            ),
             _ => self.reject(span, "`src_port` is out of range", "allowed: 1 to 65535"),
         }
     }
@@ -173,7 +182,8 @@ impl Reader<'_> {
 
     pub fn segment(&mut self, value: Value<'_, '_>) -> Option<At<Name>> {
         let text = self.text("segment", value)?;
-        self.is_own_name("segment", text.span, text.value).then(|| At { value: text.value.into(), span: text.span })
+        self.is_own_name("segment", text.span, text.value)
+            .then(|| At { value: text.value.into(), span: text.span })
     }
 
     /// The name of an interface of the file: whether it is there is seen later.
@@ -209,9 +219,11 @@ impl Reader<'_> {
         match value.get_ref() {
             DeValue::Boolean(false) => Some(At { value: RawPeer::None, span: self.span(value) }),
             DeValue::Table(table) => self.peer_table(table, self.span(value)),
-            DeValue::Boolean(true) => {
-                self.reject(self.span(value), "`peer` cannot be true", "leave it out, and mptm finds the peer")
-            }
+            DeValue::Boolean(true) => self.reject(
+                self.span(value),
+                "`peer` cannot be true",
+                "leave it out, and mptm finds the peer",
+            ),
             _ => self.wrong_type("peer", "a table or false", value, label),
         }
     }
@@ -242,7 +254,9 @@ impl Reader<'_> {
                 let name = At { value: Arc::from(name.value), span: name.span };
                 Some(At { value: RawPeer::At { netns, name }, span })
             }
-            None if good => self.reject(span, "`peer` has no `name`", "add `name = \"NAME\"`, the interface's name there"),
+            None if good => {
+                self.reject(span, "`peer` has no `name`", "add `name = \"NAME\"`, the interface's name there")
+            }
             _ => None,
         }
     }
