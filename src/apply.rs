@@ -70,7 +70,7 @@ fn undo(
     };
     // Making and replacing a data plane is all or nothing by itself.
     if let Some(step) = failed.filter(|step| !matches!(step, Step::DataPlane(_)))
-        && let Err(cause) = store::execute(&step.clone().inverse(), bpf, net, ids)
+        && let Err(cause) = store::revert(step, bpf, net, ids)
     {
         error.stuck.push((render::step(step), cause));
     }

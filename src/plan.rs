@@ -1,7 +1,8 @@
 //! The difference between two states, as steps in the order in which they are carried out. Pure.
 //!
 //! What is referred to comes before what refers to it, and what lets traffic in comes last; removal goes the other way
-//! round. An identity that is in both states is changed in place.
+//! round. An identity that is in both states is changed in place; but a program that moves from one device to another
+//! leaves the old one first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -159,9 +160,16 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         sort(Step::Endpoint(endpoint.clone(), change), removes);
     });
     diff(links, &actual.links, |name, change, removes| {
-        let step = Step::Link(name.clone(), change);
-        // A renamed device must lose its old program before it takes the new one.
-        if removes { before.push(step) } else { sort(step, false) }
+        let link = |change| Step::Link(name.clone(), change);
+        match change {
+            // Devices that changed their names: each must lose its old program before another takes its index.
+            Change::Modify { before: old, after: new } if old.ifindex != 0 && old.ifindex != new.ifindex => {
+                before.push(link(Change::Remove(old)));
+                sort(link(Change::Add(new)), false);
+            }
+            change if removes => before.push(link(change)),
+            change => sort(link(change), false),
+        }
     });
 
     let steps = before.into_iter().chain(forward).chain(backward.into_iter().rev()).collect();

@@ -50,6 +50,28 @@ pub fn execute(
     }
 }
 
+/// Undoes a step that failed, and may be half done.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn revert(
+    step: &Step,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+) -> Result<(), KernelError> {
+    if let Step::Link(name, change) = step
+        && let Some(before) = change.before()
+        && bpf
+            .links()?
+            .get(&**name)
+            .is_some_and(|now| now.ifindex == before.ifindex && now.program == before.program)
+    {
+        return Ok(());
+    }
+    execute(&step.clone().inverse(), bpf, net, ids)
+}
+
 fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
     let row = |data_plane: &DataPlane| abi::Meta {
         layout: abi::LAYOUT,
