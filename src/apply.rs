@@ -25,9 +25,13 @@ impl fmt::Display for ApplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} failed", self.step)?;
         if self.stuck.is_empty() {
-            write!(f, "; nothing is changed ({} steps before it were undone)", self.undone)
+            match self.undone {
+                0 => write!(f, "; nothing is changed"),
+                1 => write!(f, "; nothing is changed (1 step before it was undone)"),
+                undone => write!(f, "; nothing is changed ({undone} steps before it were undone)"),
+            }
         } else {
-            write!(f, "; {} steps before it were undone, but not all:", self.undone)?;
+            write!(f, "; of the steps before it, {} were undone; these could not be:", self.undone)?;
             self.stuck.iter().try_for_each(|(step, error)| write!(f, "\n  {step}: {error}"))
         }
     }
@@ -65,13 +69,16 @@ fn undo(
         stuck: Vec::new(),
     };
     // Making and replacing a data plane is all or nothing by itself.
-    let half_done = failed.filter(|step| !matches!(step, Step::DataPlane(_)));
-    for step in half_done.into_iter().chain(done.iter().rev()) {
+    if let Some(step) = failed.filter(|step| !matches!(step, Step::DataPlane(_)))
+        && let Err(cause) = store::revert(step, bpf, net, ids)
+    {
+        error.stuck.push((render::step(step), cause));
+    }
+    for step in done.iter().rev() {
         match store::execute(&step.clone().inverse(), bpf, net, ids) {
             Ok(()) => error.undone += 1,
             Err(cause) => error.stuck.push((render::step(step), cause)),
         }
     }
-    error.undone = error.undone.min(done.len());
     error
 }

@@ -1,13 +1,15 @@
 //! The difference between two states, as steps in the order in which they are carried out. Pure.
 //!
 //! What is referred to comes before what refers to it, and what lets traffic in comes last; removal goes the other way
-//! round. An identity that is in both states is changed in place.
+//! round. An identity that is in both states is changed in place; but a program that moves from one device to another
+//! leaves the old one first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
 use crate::config::model::Name;
+use crate::kernel::Setting;
 use crate::protocol::Protocol;
 use crate::state::{
     Attachment, DataPlane, Endpoint, Interface, Route, SavedSetting, SettingKey, State, Tunnel,
@@ -130,8 +132,8 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
         _ => {}
     }
-    diff(settings, &actual.settings, |key, change, removes| {
-        sort(Step::Setting(key.clone(), change), removes)
+    diff_settings(settings, &actual.settings, |key, change, removes| {
+        sort(Step::Setting(key.clone(), change), removes);
     });
     for name in segments.keys().filter(|name| !actual.segments.contains_key(*name)) {
         sort(Step::Segment(name.clone(), Change::Add(())), false);
@@ -158,9 +160,16 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         sort(Step::Endpoint(endpoint.clone(), change), removes);
     });
     diff(links, &actual.links, |name, change, removes| {
-        let step = Step::Link(name.clone(), change);
-        // A renamed device must lose its old program before it takes the new one.
-        if removes { before.push(step) } else { sort(step, false) }
+        let link = |change| Step::Link(name.clone(), change);
+        match change {
+            // Devices that changed their names: each must lose its old program before another takes its index.
+            Change::Modify { before: old, after: new } if old.ifindex != 0 && old.ifindex != new.ifindex => {
+                before.push(link(Change::Remove(old)));
+                sort(link(Change::Add(new)), false);
+            }
+            change if removes => before.push(link(change)),
+            change => sort(link(change), false),
+        }
     });
 
     let steps = before.into_iter().chain(forward).chain(backward.into_iter().rev()).collect();
@@ -183,5 +192,41 @@ fn diff<K: Ord, V: Clone + PartialEq>(
     }
     for (key, gone) in actual.iter().filter(|(key, _)| !desired.contains_key(key)) {
         emit(key, Change::Remove(gone.clone()), true);
+    }
+}
+
+/// What a record of a setting is about, however its device and namespace are called.
+fn subject<'a>(key: &'a SettingKey, setting: &SavedSetting) -> (u64, u32, &'a Setting) {
+    (setting.netns_cookie, setting.ifindex, &key.setting)
+}
+
+/// As `diff`, but a device that is called otherwise now keeps its record, and what was before mptm with it.
+fn diff_settings(
+    desired: &BTreeMap<SettingKey, SavedSetting>,
+    actual: &BTreeMap<SettingKey, SavedSetting>,
+    mut emit: impl FnMut(&SettingKey, Change<SavedSetting>, bool),
+) {
+    let wanted: BTreeSet<_> = desired.iter().map(|(key, setting)| subject(key, setting)).collect();
+    let mut rest: BTreeMap<_, _> =
+        actual.iter().map(|(key, setting)| (subject(key, setting), (key, setting))).collect();
+    for (key, after) in desired {
+        let called_so = || {
+            let (key, setting) = actual.get_key_value(key)?;
+            rest.get(&subject(key, setting)).filter(|_| !wanted.contains(&subject(key, setting))).copied()
+        };
+        match rest.get(&subject(key, after)).copied().or_else(called_so) {
+            None => emit(key, Change::Add(*after), false),
+            Some((old_key, before)) => {
+                rest.remove(&subject(old_key, before));
+                if (old_key, before) != (key, after) {
+                    emit(key, Change::Modify { before: *before, after: *after }, false);
+                }
+            }
+        }
+    }
+    for (key, gone) in actual {
+        if rest.get(&subject(key, gone)).is_some_and(|(old_key, _)| *old_key == key) {
+            emit(key, Change::Remove(*gone), true);
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::io;
 
 pub mod abi;
 mod data_plane;
+#[doc(hidden)]
+pub mod fake;
 pub mod linux;
 mod network;
 mod skeleton;

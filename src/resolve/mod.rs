@@ -2,6 +2,7 @@
 //! become outer headers, and what can't be is said, all at once.
 
 mod interfaces;
+mod room;
 mod routes;
 mod settings;
 mod tunnels;
@@ -127,6 +128,7 @@ pub fn resolve(
     routes::resolve(&context, &ends, &mut state, &mut findings);
     endpoints(config, &mut state, &mut findings);
     settings::resolve(&context, &ends, &mut state, &mut findings);
+    room::check(&state, &live.state, &mut findings);
     // A file that asks for nothing is a node without a data plane.
     if config.interfaces.is_empty() && config.tunnels.is_empty() {
         state = State::default();

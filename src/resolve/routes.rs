@@ -151,9 +151,10 @@ fn split(table: &mut Table, from: &IpNet) {
 
 /// The workload prefixes inside of `from`.
 fn inside(table: &Table, from: &IpNet) -> Vec<IpNet> {
+    // Addresses are ordered before lengths: what lies in a prefix is one range.
     table
-        .iter()
-        .filter(|(prefix, route)| matches!(route, Route::Workload { .. }) && from.contains(*prefix))
+        .range(from.trunc()..=IpNet::from(from.broadcast()))
+        .filter(|(_, route)| matches!(route, Route::Workload { .. }))
         .map(|(prefix, _)| *prefix)
         .collect()
 }

@@ -1,14 +1,13 @@
 //! The settings of devices that forwarding needs: what DESIGN calls managed ends.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::interfaces::{End, Ends};
 use super::{Context, Findings};
-use crate::config::model::{Interface, Location, Name, Role};
+use crate::config::model::{Interface, Name, Role};
 use crate::kernel::{KernelError, Link, Netns, Setting};
 use crate::protocol::Protocol;
-use crate::state::{SavedSetting, SettingKey, State};
+use crate::state::{SavedSetting, SettingKey, State, Tunnel};
 
 /// GRO gives the peer a NAPI context, without which redirected frames are lost.
 const GRO: &str = "rx-gro";
@@ -21,17 +20,73 @@ const STACK_SYSCTLS: [(&str, u64); 3] = [("forwarding", 1), ("accept_local", 1),
 
 /// Fills in `settings`.
 pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
+    let needs = Needs::new(context, state);
     for (name, interface) in &context.config.interfaces {
         let Some(end) = ends.get(name) else { continue };
-        if let Err(error) = interface_settings(context, ends, name, interface, end, state, findings) {
+        if let Err(error) = interface_settings(context, &needs, name, interface, end, state, findings) {
             findings.kernel(&interface.at, format!("interface {name}: cannot read its settings"), error);
+        }
+    }
+}
+
+/// What the tunnels need of the interfaces, gathered once.
+struct Needs<'a> {
+    /// The smallest MTU of a segment's tunnels.
+    room: BTreeMap<&'a Name, u32>,
+    /// Segments with tunnels that hand their packets to the host's stack.
+    stack: BTreeSet<&'a Name>,
+    /// Underlays of VLAN tunnels.
+    vlan: BTreeSet<&'a Name>,
+    /// Where interfaces are redirected to.
+    targets: BTreeSet<&'a Name>,
+    /// Records of settings, by what they are about: whatever it is called now, it is the same device.
+    saved: BTreeMap<(u64, u32, &'a Setting), &'a SavedSetting>,
+}
+
+impl<'a> Needs<'a> {
+    fn new(context: &Context<'a>, state: &State) -> Self {
+        let mut needs = Self {
+            room: BTreeMap::new(),
+            stack: BTreeSet::new(),
+            vlan: BTreeSet::new(),
+            targets: BTreeSet::new(),
+            saved: BTreeMap::new(),
+        };
+        for (name, tunnel) in &context.config.tunnels {
+            if let Some(Tunnel { mtu, .. }) = state.tunnels.get(name) {
+                let room = needs.room.entry(&tunnel.segment).or_insert(*mtu);
+                *room = (*room).min(*mtu);
+            }
+            if !tunnel.redirect {
+                needs.stack.insert(&tunnel.segment);
+            }
+            if tunnel.protocol == Protocol::Vlan {
+                needs.vlan.insert(&tunnel.underlay);
+            }
+        }
+        for interface in context.config.interfaces.values() {
+            if let Role::Redirect { to } = &interface.role {
+                needs.targets.insert(to);
+            }
+        }
+        for (key, saved) in &context.live.state.settings {
+            needs.saved.insert((saved.netns_cookie, saved.ifindex, &key.setting), saved);
+        }
+        needs
+    }
+
+    /// Whether frames are redirected into an interface, so that its peer must be able to take them.
+    fn receives(&self, name: &Name, interface: &Interface) -> bool {
+        match &interface.role {
+            Role::Workload { .. } | Role::Redirect { .. } | Role::Underlay => true,
+            Role::Pass => self.targets.contains(name),
         }
     }
 }
 
 fn interface_settings(
     context: &Context<'_>,
-    ends: &Ends,
+    needs: &Needs<'_>,
     name: &Name,
     interface: &Interface,
     end: &End,
@@ -39,87 +94,94 @@ fn interface_settings(
     findings: &mut Findings,
 ) -> Result<(), KernelError> {
     let manage = interface.manage;
-    let own = Device { netns: &None, link: &end.link, at: &interface.at };
-    let peer = end.peer.as_ref().map(|(netns, link)| Device { netns, link, at: &interface.at });
+    let own = Device::new(context, &None, &end.link)?;
+    let peer = match &end.peer {
+        Some((netns, link)) => Some(Device::new(context, netns, link)?),
+        None => None,
+    };
 
-    if let Some(peer) = peer.as_ref().filter(|_| manage.offloads && receives(context, name, interface)) {
+    if let Some(peer) = peer.as_ref().filter(|_| manage.offloads && needs.receives(name, interface)) {
         // What leaves by the far end of the underlay is no business of this node.
         let feeds_xdp = matches!(interface.role, Role::Workload { .. } | Role::Redirect { .. });
-        for (feature, value) in peer_features(context, peer, feeds_xdp, findings)? {
-            want(context, state, peer, Setting::Feature(feature), |_| value)?;
-        }
+        peer_offloads(context, needs, interface, peer, feeds_xdp, state, findings)?;
     }
     match &interface.role {
         Role::Workload { segment, .. } => {
-            let tunnels = || state.tunnels.values().filter(|tunnel| tunnel.segment == *segment);
-            let room = tunnels().map(|tunnel| tunnel.mtu).min();
-            let stack = tunnels().any(|tunnel| !tunnel.redirect);
-            if let Some(room) = room.filter(|_| manage.mtu) {
+            if let Some(room) = needs.room.get(segment).filter(|_| manage.mtu) {
                 for device in [Some(&own), peer.as_ref()].into_iter().flatten() {
-                    want(context, state, device, Setting::Mtu, |before| before.min(room.into()))?;
+                    let current = device.link.mtu.into();
+                    want(needs, state, device, Setting::Mtu, current, |before| before.min((*room).into()));
                 }
             }
-            if stack && manage.sysctls {
-                for (sysctl, value) in STACK_SYSCTLS {
-                    want(context, state, &own, Setting::Sysctl(sysctl.into()), |_| value)?;
-                }
-                let all = context.net.setting(&None, "all", &Setting::Sysctl("rp_filter".into()))?;
-                if all != 0 {
-                    findings.warn(format!(
-                        "net.ipv4.conf.all.rp_filter is {all}: the host's stack drops what {name} hands to it \
-                         (redirect = false) until that is 0"
-                    ));
+            if manage.sysctls && needs.stack.contains(segment) {
+                stack_sysctls(context, needs, name, &own, state, findings)?;
+            }
+        }
+        Role::Underlay if needs.vlan.contains(name) => {
+            if manage.promisc {
+                let current = context.net.setting(&None, &own.link.name, &Setting::Promisc)?;
+                want(needs, state, &own, Setting::Promisc, current, |_| 1);
+            }
+            if manage.offloads {
+                let features = context.net.features(&None, &own.link.name)?;
+                if let Some(feature) = features.get(RX_VLAN).filter(|feature| feature.changeable) {
+                    let setting = Setting::Feature(RX_VLAN.into());
+                    want(needs, state, &own, setting, feature.active.into(), |_| 0);
                 }
             }
         }
-        Role::Underlay => {
-            let vlan = ends.contains_key(name)
-                && context
-                    .config
-                    .tunnels
-                    .values()
-                    .any(|tunnel| tunnel.underlay == *name && tunnel.protocol == Protocol::Vlan);
-            if vlan && manage.promisc {
-                want(context, state, &own, Setting::Promisc, |_| 1)?;
-            }
-            if vlan && manage.offloads {
-                let features = context.net.features(&None, &end.link.name)?;
-                if features.get(RX_VLAN).is_some_and(|feature| feature.changeable) {
-                    want(context, state, &own, Setting::Feature(RX_VLAN.into()), |_| 0)?;
-                }
-            }
-        }
-        Role::Redirect { .. } | Role::Pass => {}
+        Role::Underlay | Role::Redirect { .. } | Role::Pass => {}
     }
     Ok(())
 }
 
-/// Whether frames are redirected into an interface, so that its peer must be able to take them.
-fn receives(context: &Context<'_>, name: &Name, interface: &Interface) -> bool {
-    match &interface.role {
-        Role::Workload { .. } | Role::Redirect { .. } | Role::Underlay => true,
-        Role::Pass => {
-            let is_target = |other: &Interface| matches!(&other.role, Role::Redirect { to } if to == name);
-            context.config.interfaces.values().any(is_target)
-        }
+/// A device, and what tells its namespace from others.
+struct Device<'a> {
+    netns: &'a Netns,
+    netns_cookie: u64,
+    link: &'a Link,
+}
+
+impl<'a> Device<'a> {
+    fn new(context: &Context<'_>, netns: &'a Netns, link: &'a Link) -> Result<Self, KernelError> {
+        Ok(Self { netns, netns_cookie: context.net.netns_cookie(netns)?, link })
     }
 }
 
-/// A device and the place in the file that it is for.
-struct Device<'a> {
-    netns: &'a Netns,
-    link: &'a Link,
-    at: &'a Location,
+/// What the host's stack needs of a workload whose outer packets it is handed.
+fn stack_sysctls(
+    context: &Context<'_>,
+    needs: &Needs<'_>,
+    name: &Name,
+    own: &Device<'_>,
+    state: &mut State,
+    findings: &mut Findings,
+) -> Result<(), KernelError> {
+    for (sysctl, value) in STACK_SYSCTLS {
+        let setting = Setting::Sysctl(sysctl.into());
+        let current = context.net.setting(&None, &own.link.name, &setting)?;
+        want(needs, state, own, setting, current, |_| value);
+    }
+    let all = context.net.setting(&None, "all", &Setting::Sysctl("rp_filter".into()))?;
+    if all != 0 {
+        findings.warn(format!(
+            "net.ipv4.conf.all.rp_filter is {all}: the host's stack drops what {name} hands to it (redirect = false) \
+             until that is 0"
+        ));
+    }
+    Ok(())
 }
 
 /// The offloads of a peer, and what they must be.
-fn peer_features(
+fn peer_offloads(
     context: &Context<'_>,
+    needs: &Needs<'_>,
+    interface: &Interface,
     peer: &Device<'_>,
     feeds_xdp: bool,
+    state: &mut State,
     findings: &mut Findings,
-) -> Result<BTreeMap<Arc<str>, u64>, KernelError> {
-    let mut wanted = BTreeMap::new();
+) -> Result<(), KernelError> {
     for (name, feature) in context.net.features(peer.netns, &peer.link.name)? {
         let value = match name.as_str() {
             GRO => 1,
@@ -127,45 +189,49 @@ fn peer_features(
             _ => continue,
         };
         if feature.changeable {
-            wanted.insert(name.into(), value);
+            let setting = Setting::Feature(name.into());
+            want(needs, state, peer, setting, feature.active.into(), |_| value);
         } else if feature.active != (value == 1) {
             findings.warn(format!(
                 "{} ({}): the offload {name} of {} can't be turned {}",
-                peer.at,
+                interface.at,
                 peer.netns.as_ref().map_or_else(|| "this network namespace".into(), ToString::to_string),
                 peer.link.name,
                 if value == 1 { "on" } else { "off" }
             ));
         }
     }
-    Ok(wanted)
+    Ok(())
 }
 
 /// Notes that a setting must be what `value` makes of what it was before mptm. What is right already, and always was,
 /// is not ours to remember.
 fn want(
-    context: &Context<'_>,
+    needs: &Needs<'_>,
     state: &mut State,
     device: &Device<'_>,
     setting: Setting,
+    current: u64,
     value: impl FnOnce(u64) -> u64,
-) -> Result<(), KernelError> {
-    let key = SettingKey { netns: device.netns.clone(), device: device.link.name.clone(), setting };
-    let netns_cookie = context.net.netns_cookie(device.netns)?;
-    let current = context.net.setting(device.netns, &device.link.name, &key.setting)?;
-    let saved = context
-        .live
-        .state
-        .settings
-        .get(&key)
-        .filter(|saved| saved.ifindex == device.link.ifindex && saved.netns_cookie == netns_cookie);
+) {
+    let Device { netns, netns_cookie, link } = device;
+    let saved = needs.saved.get(&(*netns_cookie, link.ifindex, &setting));
     let before = saved.map_or(current, |saved| saved.before);
-    let value = value(before);
+    let mut value = value(before);
     if saved.is_none() && value == current {
-        return Ok(());
+        return;
     }
-    let setting =
-        SavedSetting { ifindex: device.link.ifindex, netns_cookie, before, value, current: Some(value) };
+    let key = SettingKey { netns: (*netns).clone(), device: link.name.clone(), setting };
+    // Both ends of a veth may be interfaces of the file: the smaller MTU fits both.
+    if let (Setting::Mtu, Some(other)) = (&key.setting, state.settings.get(&key)) {
+        value = value.min(other.value);
+    }
+    let setting = SavedSetting {
+        ifindex: link.ifindex,
+        netns_cookie: *netns_cookie,
+        before,
+        value,
+        current: Some(value),
+    };
     state.settings.insert(key, setting);
-    Ok(())
 }

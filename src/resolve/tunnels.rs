@@ -178,6 +178,7 @@ fn remote_mac(
     // What the kernel forgot, the tunnel may still know: it served until now.
     if let Some(live) = context.live.state.tunnels.get(name)
         && let RemoteMac::Known(mac) = live.remote_mac
+        && live.intact
         && live.remote == tunnel.remote
         && live.underlay == tunnel.underlay
         && mac != MacAddr::ZERO

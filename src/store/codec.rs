@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::ids::Ids;
 use crate::config::model::{Manage, Name};
-use crate::kernel::abi::{self, manage_flags, role, tunnel_flags};
+use crate::kernel::abi::{self, manage_flags, role, target, tunnel_flags};
 use crate::kernel::{KernelError, Map, Netns};
 use crate::mac::MacAddr;
 use crate::protocol::{self, Header, Protocol};
@@ -80,15 +80,15 @@ pub fn encode_interface(
     Ok(value)
 }
 
-/// What an interface does. None: it refers to what is not there.
-pub fn decode_role(value: &abi::Interface, ids: &Ids) -> Option<Role> {
-    Some(match value.role {
+/// What an interface does. A number that is no role's is one that no file asks for.
+pub fn decode_role(value: &abi::Interface, ids: &mut Ids) -> Role {
+    match value.role {
         role::UNDERLAY => Role::Underlay,
-        role::WORKLOAD => Role::Workload { segment: ids.segments.name(value.table)?.clone() },
-        role::REDIRECT => Role::Redirect { to: ids.interfaces.name(value.to)?.clone() },
+        role::WORKLOAD => Role::Workload { segment: ids.segments.named(value.table) },
+        role::REDIRECT => Role::Redirect { to: ids.interfaces.named(value.to) },
         role::PASS => Role::Pass,
-        _ => return None,
-    })
+        other => Role::Workload { segment: format!("#role {other}").into() },
+    }
 }
 
 fn encode_manage(manage: Manage) -> u16 {
@@ -164,9 +164,11 @@ pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
     }
 }
 
-/// The tunnel in a value of `tunnels`. None: it refers to what is not there.
-pub fn decode_tunnel(value: &abi::Tunnel, ids: &Ids) -> Option<Tunnel> {
-    let protocol = Protocol::from_number(u8::try_from(value.protocol).ok()?)?;
+/// The tunnel in a value of `tunnels`.
+pub fn decode_tunnel(value: &abi::Tunnel, ids: &mut Ids) -> Tunnel {
+    // A number that is no protocol's makes the tunnel one that is not intact.
+    let protocol =
+        u8::try_from(value.protocol).ok().and_then(Protocol::from_number).unwrap_or(Protocol::Vlan);
     let length = usize::from(value.header_len).min(value.header.len());
     let header = Header {
         bytes: value.header[..length].to_vec(),
@@ -175,7 +177,7 @@ pub fn decode_tunnel(value: &abi::Tunnel, ids: &Ids) -> Option<Tunnel> {
         l4_offset: value.l4_offset,
         flags: value.flags,
     };
-    let mac = |at: usize| Some(MacAddr(header.bytes.get(at..at + 6)?.try_into().ok()?));
+    let mac = |at: usize| MacAddr(std::array::from_fn(|byte| value.header[at + byte]));
     let has = |flag| value.flags & flag != 0;
     let (id, dst_port) = protocol::read_id_and_port(protocol, &header);
     let (local, remote) = protocol::read_addresses(&header);
@@ -183,17 +185,17 @@ pub fn decode_tunnel(value: &abi::Tunnel, ids: &Ids) -> Option<Tunnel> {
     let mut tunnel = Tunnel {
         protocol,
         id,
-        segment: ids.segments.name(value.table)?.clone(),
-        underlay: ids.interfaces.name(value.device)?.clone(),
+        segment: ids.segments.named(value.table),
+        underlay: ids.interfaces.named(value.device),
         local,
         remote,
-        local_mac: if has(tunnel_flags::KEEP_SOURCE) { None } else { mac(6) },
+        local_mac: if has(tunnel_flags::KEEP_SOURCE) { None } else { Some(mac(6)) },
         remote_mac: if has(tunnel_flags::KEEP_DESTINATION) {
             RemoteMac::Inner
         } else if has(tunnel_flags::UNRESOLVED) {
             RemoteMac::Unresolved
         } else {
-            RemoteMac::Known(mac(0)?)
+            RemoteMac::Known(mac(0))
         },
         src_ports: (value.port_min, u16::try_from(port_max).unwrap_or(u16::MAX)),
         dst_port,
@@ -204,7 +206,7 @@ pub fn decode_tunnel(value: &abi::Tunnel, ids: &Ids) -> Option<Tunnel> {
         intact: true,
     };
     tunnel.intact = encode_tunnel(&tunnel, value.device, value.table) == *value;
-    Some(tunnel)
+    tunnel
 }
 
 /// The key of `endpoints`.
@@ -231,6 +233,11 @@ pub fn decode_endpoint(key: &abi::Endpoint) -> Option<Endpoint> {
         local: abi::unmap_address(key.local),
         port: key.port,
     })
+}
+
+/// The value of a route to a tunnel.
+pub fn encode_tunnel_route(id: u32) -> abi::Route {
+    abi::Route { id, target: target::TUNNEL, ..Default::default() }
 }
 
 /// A namespace as `saved` and `names` write it.

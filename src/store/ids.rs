@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use crate::config::model::Name;
 use crate::kernel::{KernelError, abi};
 
@@ -10,6 +12,13 @@ use crate::kernel::{KernelError, abi};
 pub struct Numbers {
     by_name: BTreeMap<Name, u32>,
     by_number: BTreeMap<u32, Name>,
+    /// The numbers of names that were removed. Nobody else gets them until the maps are read again: what still refers to
+    /// one must not find something new there, and undoing must find what was.
+    former: BTreeMap<Name, u32>,
+    /// The keys of `by_number` and the values of `former`.
+    taken: BTreeSet<u32>,
+    /// All below are taken.
+    low: u32,
 }
 
 impl Numbers {
@@ -23,33 +32,57 @@ impl Numbers {
         self.by_number.get(&number)
     }
 
+    /// The name of a number; one that has none is called #NUMBER: it shows, and goes with the next apply.
+    pub fn named(&mut self, number: u32) -> Name {
+        if let Some(name) = self.by_number.get(&number) {
+            return name.clone();
+        }
+        let name: Name = format!("#{number}").into();
+        self.insert(name.clone(), number);
+        name
+    }
+
     /// In the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, u32)> {
         self.by_name.iter().map(|(name, number)| (name, *number))
     }
 
-    /// Makes them belong to each other.
+    /// Makes them belong to each other, unless the name has a number already.
     pub fn insert(&mut self, name: Name, number: u32) {
+        if self.by_name.contains_key(&name) {
+            return;
+        }
+        self.taken.insert(number);
         self.by_name.insert(name.clone(), number);
         self.by_number.insert(number, name);
     }
 
     /// Forgets a name.
     pub fn remove(&mut self, name: &str) {
-        if let Some(number) = self.by_name.remove(name) {
+        if let Some((name, number)) = self.by_name.remove_entry(name) {
             self.by_number.remove(&number);
+            self.former.insert(name, number);
         }
     }
 
-    /// The number of a name, or the smallest from `first` that is free.
-    fn allot(&mut self, name: &Name, first: u32, end: u32, what: &str) -> Result<u32, KernelError> {
+    /// The number of a name: what it has, what it had, or the smallest below `end` that is free.
+    fn allot(&mut self, name: &Name, end: u32, what: &str) -> Result<u32, KernelError> {
         if let Some(number) = self.number(name) {
             return Ok(number);
         }
-        let number = (first..end).find(|number| !self.by_number.contains_key(number)).ok_or_else(|| {
-            KernelError::plain(format!("no room for {what} {name}"))
-                .hint(format!("there is room for {}", end - first))
-        })?;
+        let number = match self.former.remove(name) {
+            Some(number) => number,
+            None => {
+                while self.taken.contains(&self.low) {
+                    self.low += 1;
+                }
+                self.low
+            }
+        };
+        if number >= end {
+            return Err(KernelError::plain(format!("no room for {what} {name}"))
+                .hint(format!("there is room for {end}")));
+        }
         self.insert(name.clone(), number);
         Ok(number)
     }
@@ -64,47 +97,111 @@ pub struct Ids {
     pub tunnels: Numbers,
     /// Route tables of segments.
     pub segments: Numbers,
-    /// Route tables of pairs.
-    pub pairs: BTreeSet<u32>,
+    /// Route tables of pairs, by the table and the prefix of the route that leads to them; also former ones.
+    pub pairs: BTreeMap<(u32, IpNet), u32>,
+    /// All tables that routes are in.
+    pub(super) tables: BTreeSet<u32>,
+    /// Entries of `interfaces` that another interface of the same index took the place of, while they were in use.
+    pub(super) displaced: BTreeMap<u32, abi::Interface>,
 }
 
 impl Ids {
     /// The slot of an interface.
     pub fn interface(&mut self, name: &Name) -> Result<u32, KernelError> {
-        self.interfaces.allot(name, 0, abi::MAX_INTERFACES, "interface")
+        self.interfaces.allot(name, abi::MAX_INTERFACES, "interface")
     }
 
     /// The id of a tunnel.
     pub fn tunnel(&mut self, name: &Name) -> Result<u32, KernelError> {
-        self.tunnels.allot(name, 0, abi::MAX_TUNNELS, "tunnel")
+        self.tunnels.allot(name, abi::MAX_TUNNELS, "tunnel")
     }
 
     /// The table of a segment.
     pub fn segment(&mut self, name: &Name) -> Result<u32, KernelError> {
-        if let Some(table) = self.segments.number(name) {
+        if let Some(table) = self.segments.number(name).or_else(|| self.segments.former.remove(name)) {
+            self.segments.insert(name.clone(), table);
             return Ok(table);
         }
-        let table = self.free_table();
+        let table = self.free_table()?;
         self.segments.insert(name.clone(), table);
         Ok(table)
     }
 
-    /// A new table for pairs.
-    pub fn new_pairs(&mut self) -> u32 {
-        let table = self.free_table();
-        self.pairs.insert(table);
-        table
+    /// The table for the pairs of a route.
+    pub fn pairs(&mut self, table: u32, prefix: IpNet) -> Result<u32, KernelError> {
+        if let Some(pairs) = self.pairs.get(&(table, prefix)) {
+            return Ok(*pairs);
+        }
+        let pairs = self.free_table()?;
+        self.pairs.insert((table, prefix), pairs);
+        Ok(pairs)
     }
 
     /// Table 0 is none.
-    fn free_table(&self) -> u32 {
-        let highest = self.pairs.last().copied().max(self.segments.by_number.keys().next_back().copied());
-        match highest {
-            Some(highest) if highest < u32::MAX => highest + 1,
-            Some(_) => (1..u32::MAX)
-                .find(|table| !self.pairs.contains(table) && self.segments.name(*table).is_none())
-                .unwrap_or(u32::MAX),
-            None => 1,
+    fn free_table(&mut self) -> Result<u32, KernelError> {
+        let highest = self.tables.last().max(self.segments.taken.last()).copied().unwrap_or(0);
+        let is_free = |table: &u32| !self.tables.contains(table) && !self.segments.taken.contains(table);
+        let table = match highest.checked_add(1) {
+            Some(table) => table,
+            None => (1..u32::MAX)
+                .find(is_free)
+                .ok_or_else(|| KernelError::plain("no room for another table of routes"))?,
+        };
+        self.tables.insert(table);
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_free_number_and_none_twice() {
+        let mut ids = Ids::default();
+        ids.tunnels.insert("b".into(), 1);
+        assert_eq!(ids.tunnel(&"a".into()).unwrap(), 0);
+        assert_eq!(ids.tunnel(&"c".into()).unwrap(), 2);
+        ids.tunnels.remove("b");
+        assert_eq!(ids.tunnel(&"d".into()).unwrap(), 3, "b's may still be referred to");
+        assert_eq!(ids.tunnel(&"b".into()).unwrap(), 1, "b comes back to where it was");
+        assert_eq!(ids.tunnels.name(1).map(|name| &**name), Some("b"));
+    }
+
+    #[test]
+    fn a_name_has_one_number() {
+        let mut ids = Ids::default();
+        ids.tunnels.insert("a".into(), 3);
+        ids.tunnels.insert("a".into(), 5);
+        assert_eq!(ids.tunnels.number("a"), Some(3));
+        assert_eq!(&*ids.tunnels.named(5), "#5");
+        assert_eq!(ids.tunnel(&"#5".into()).unwrap(), 5);
+    }
+
+    #[test]
+    fn room_for_so_many() {
+        let mut ids = Ids::default();
+        for number in 0..abi::MAX_INTERFACES {
+            assert_eq!(ids.interface(&format!("i{number}").into()).unwrap(), number);
         }
+        let error = ids.interface(&"one-more".into()).unwrap_err();
+        assert_eq!(error.to_string(), "no room for interface one-more");
+        assert_eq!(error.hint.as_deref(), Some("there is room for 4096"));
+    }
+
+    #[test]
+    fn tables_are_of_segments_or_of_pairs() {
+        let mut ids = Ids::default();
+        let prefix: IpNet = "10.0.0.1/32".parse().unwrap();
+        let segment = ids.segment(&"s".into()).unwrap();
+        let pairs = ids.pairs(segment, prefix).unwrap();
+        assert_eq!((segment, pairs), (1, 2));
+        assert_eq!(ids.pairs(segment, prefix).unwrap(), pairs);
+        assert_eq!(ids.segment(&"t".into()).unwrap(), 3);
+        ids.segments.remove("t");
+        assert_eq!(ids.segment(&"u".into()).unwrap(), 4);
+        assert_eq!(ids.segment(&"t".into()).unwrap(), 3);
+        ids.tables.insert(u32::MAX);
+        assert_eq!(ids.segment(&"v".into()).unwrap(), 5);
     }
 }

@@ -8,4 +8,4 @@ mod write;
 
 pub use ids::Ids;
 pub use read::{Live, read};
-pub use write::execute;
+pub use write::{execute, revert};

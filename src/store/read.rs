@@ -6,12 +6,13 @@ use ipnet::IpNet;
 use zerocopy::IntoBytes;
 
 use super::codec::{
-    decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, read_netns, read_prefix,
+    decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_tunnel_route, read_netns,
+    read_prefix,
 };
 use super::ids::Ids;
 use crate::config::model::Name;
 use crate::kernel::abi::{self, name_kind, target};
-use crate::kernel::{Build, DataPlane as Bpf, KernelError, Map, Network, Setting};
+use crate::kernel::{Build, DataPlane as Bpf, Feature, KernelError, Map, Netns, Network, Setting};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
 use crate::state::{Attachment, DataPlane, Interface, Peer, Route, SavedSetting, SettingKey, State};
@@ -27,6 +28,7 @@ pub struct Live {
     pub programs: BTreeMap<Name, u32>,
 }
 
+/// The names of peers, by kind and slot.
 type Names = BTreeMap<(u32, u32), String>;
 
 /// Reads everything that mptm owns.
@@ -89,9 +91,8 @@ fn read_names(bpf: &dyn Bpf, ids: &mut Ids) -> Result<Names, KernelError> {
             name_kind::INTERFACE => ids.interfaces.insert(text.as_str().into(), key.id),
             name_kind::TUNNEL => ids.tunnels.insert(text.as_str().into(), key.id),
             name_kind::SEGMENT => ids.segments.insert(text.as_str().into(), key.id),
-            _ => {}
+            _ => drop(names.insert((key.kind, key.id), text)),
         }
-        names.insert((key.kind, key.id), text);
     }
     Ok(names)
 }
@@ -100,10 +101,8 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
     for (key, value) in bpf.entries(Map::Interfaces)? {
         let ifindex: u32 = decode(Map::Interfaces, &key)?;
         let value: abi::Interface = decode(Map::Interfaces, &value)?;
-        let (Some(name), Some(role)) = (live.ids.interfaces.name(value.slot), decode_role(&value, &live.ids))
-        else {
-            continue;
-        };
+        let name = live.ids.interfaces.named(value.slot);
+        let role = decode_role(&value, &mut live.ids);
         let device = match bpf.get(Map::Devices, value.slot.as_bytes())? {
             // Linux 5.8 appended a program's id to a devmap's value; the index comes first.
             Some(bytes) => {
@@ -117,37 +116,35 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
         });
         let manage = decode_manage(value.manage);
         let interface = Interface { ifindex, role, mac: MacAddr(value.mac), device, peer, manage };
-        live.state.interfaces.insert(name.clone(), interface);
-    }
-    for (segment, _) in live.ids.segments.iter() {
-        live.state.segments.insert(segment.clone(), BTreeMap::new());
+        // An interface that was interrupted on its way to another index has two entries: the old one has to go.
+        if device != Some(ifindex) || !live.state.interfaces.contains_key(&name) {
+            live.state.interfaces.insert(name, interface);
+        }
     }
     Ok(())
 }
 
 fn read_tunnels(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
-    for (name, id) in live.ids.tunnels.iter() {
+    let tunnels: Vec<(Name, u32)> = live.ids.tunnels.iter().map(|(name, id)| (name.clone(), id)).collect();
+    for (name, id) in tunnels {
         let Some(bytes) = bpf.get(Map::Active, id.as_bytes())? else { continue };
         let active: u32 = decode(Map::Active, &bytes)?;
         if active == 0 {
             continue;
         }
-        let Some(bytes) = bpf.get(Map::Tunnels, (2 * id + active - 1).as_bytes())? else { continue };
+        let Some(bytes) = bpf.get(Map::Tunnels, (2 * id + (active - 1) % 2).as_bytes())? else { continue };
         let value: abi::Tunnel = decode(Map::Tunnels, &bytes)?;
-        if let Some(tunnel) = decode_tunnel(&value, &live.ids) {
-            live.state.tunnels.insert(name.clone(), tunnel);
-        }
+        let mut tunnel = decode_tunnel(&value, &mut live.ids);
+        tunnel.intact &= active <= 2;
+        live.state.tunnels.insert(name, tunnel);
     }
     Ok(())
 }
 
-/// What has no name any more: it shows, and goes with the next apply.
-fn nameless(number: u32) -> Name {
-    format!("#{number}").into()
-}
+type Tables = BTreeMap<u32, Vec<(IpNet, abi::Route)>>;
 
 fn read_routes(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
-    let mut tables: BTreeMap<u32, Vec<(IpNet, abi::Route)>> = BTreeMap::new();
+    let mut tables = Tables::new();
     let mut add = |table, address, bits, value: &[u8]| -> Result<(), KernelError> {
         let value: abi::Route = decode(Map::Routes, value)?;
         if let Some(prefix) = read_prefix(address, bits) {
@@ -163,33 +160,48 @@ fn read_routes(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
         let key: abi::PrefixKey = decode(Map::Prefixes, &key)?;
         add(key.table, key.address, key.prefix_len.saturating_sub(32), &value)?;
     }
+    let ids = &mut live.ids;
     let referred: BTreeSet<u32> =
         tables.values().flatten().map(|(_, value)| value.pairs).filter(|pairs| *pairs != 0).collect();
-    for table in tables.keys() {
-        if !referred.contains(table) && live.ids.segments.name(*table).is_none() {
-            live.ids.segments.insert(nameless(*table), *table);
-        }
+    for table in tables.keys().filter(|table| !referred.contains(table)) {
+        ids.segments.named(*table);
     }
-    let ids = &mut live.ids;
-    let tunnel_name = |ids: &Ids, id| ids.tunnels.name(id).cloned().unwrap_or_else(|| nameless(id));
-    for (segment, table) in ids.segments.iter() {
-        let routes = live.state.segments.entry(segment.clone()).or_default();
-        for (prefix, value) in tables.get(&table).into_iter().flatten() {
-            let route = if value.target == target::WORKLOAD {
-                let pairs = tables.get(&value.pairs).filter(|_| value.pairs != 0).into_iter().flatten();
-                Route::Workload {
-                    interface: ids.interfaces.name(value.id).cloned().unwrap_or_else(|| nameless(value.id)),
-                    mac: Some(MacAddr(value.mac)).filter(|mac| *mac != MacAddr::ZERO),
-                    pairs: pairs.map(|(prefix, pair)| (*prefix, tunnel_name(ids, pair.id))).collect(),
-                }
-            } else {
-                Route::Tunnel(tunnel_name(ids, value.id))
-            };
-            routes.insert(*prefix, route);
-        }
+    ids.tables = tables.keys().copied().chain(referred).collect();
+    let segments: Vec<(Name, u32)> = ids.segments.iter().map(|(name, table)| (name.clone(), table)).collect();
+    for (segment, table) in segments {
+        let routes = tables.get(&table).into_iter().flatten();
+        let routes = routes.map(|(prefix, value)| (*prefix, read_route(table, prefix, value, &tables, ids)));
+        let routes = routes.collect();
+        live.state.segments.insert(segment, routes);
     }
-    live.ids.pairs = referred;
     Ok(())
+}
+
+fn read_route(table: u32, prefix: &IpNet, value: &abi::Route, tables: &Tables, ids: &mut Ids) -> Route {
+    if value.target == target::WORKLOAD {
+        let mut pairs = BTreeMap::new();
+        if value.pairs != 0 {
+            ids.pairs.insert((table, *prefix), value.pairs);
+            for (destination, pair) in tables.get(&value.pairs).into_iter().flatten() {
+                pairs.insert(*destination, read_tunnel_route(pair, ids));
+            }
+        }
+        return Route::Workload {
+            interface: ids.interfaces.named(value.id),
+            mac: Some(MacAddr(value.mac)).filter(|mac| *mac != MacAddr::ZERO),
+            pairs,
+        };
+    }
+    Route::Tunnel(read_tunnel_route(value, ids))
+}
+
+/// The tunnel of a route. Where more is written than mptm writes, or less, it is one that no file has.
+fn read_tunnel_route(value: &abi::Route, ids: &mut Ids) -> Name {
+    if *value == encode_tunnel_route(value.id) {
+        ids.tunnels.named(value.id)
+    } else {
+        format!("#{} damaged", value.id).into()
+    }
 }
 
 fn read_endpoints(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
@@ -197,7 +209,7 @@ fn read_endpoints(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
         let key: abi::Endpoint = decode(Map::Endpoints, &key)?;
         let id: u32 = decode(Map::Endpoints, &value)?;
         if let Some(endpoint) = decode_endpoint(&key) {
-            let name = live.ids.tunnels.name(id).cloned().unwrap_or_else(|| nameless(id));
+            let name = live.ids.tunnels.named(id);
             live.state.endpoints.insert(endpoint, name);
         }
     }
@@ -228,20 +240,22 @@ fn read_links(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<(), K
 }
 
 fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<(), KernelError> {
+    let mut devices =
+        Devices { net, cookies: BTreeMap::new(), links: BTreeMap::new(), features: BTreeMap::new() };
     for (key, value) in bpf.entries(Map::Saved)? {
         let key: abi::SavedKey = decode(Map::Saved, &key)?;
         let value: abi::Saved = decode(Map::Saved, &value)?;
-        let at = SettingKey {
-            netns: read_netns(&abi::field_text(&value.netns)),
-            device: abi::field_text(&value.device).into(),
-            setting: Setting::from_key(&abi::field_text(&key.setting)),
-        };
-        // A namespace or a device that is gone took the setting with it.
-        let is_there = net.netns_cookie(&at.netns).is_ok_and(|cookie| cookie == key.netns)
-            && net
-                .link(&at.netns, &at.device)
-                .is_ok_and(|link| link.is_some_and(|link| link.ifindex == key.ifindex));
-        let current = if is_there { net.setting(&at.netns, &at.device, &at.setting).ok() } else { None };
+        let netns = read_netns(&abi::field_text(&value.netns));
+        let setting = Setting::from_key(&abi::field_text(&key.setting));
+        // A namespace or a device that is gone took the setting with it. One that was renamed has it still.
+        let device = devices.name(&netns, key.netns, key.ifindex);
+        let current = device.as_ref().and_then(|device| devices.setting(&netns, device, &setting));
+        let device = device.unwrap_or_else(|| abi::field_text(&value.device).into());
+        let at = SettingKey { netns, device, setting };
+        // A device that came after it under the same name is the one that the name means.
+        if current.is_none() && live.state.settings.contains_key(&at) {
+            continue;
+        }
         live.state.settings.insert(
             at,
             SavedSetting {
@@ -254,4 +268,35 @@ fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<()
         );
     }
     Ok(())
+}
+
+/// What was asked of devices already: a namespace is expensive to enter.
+struct Devices<'a> {
+    net: &'a dyn Network,
+    cookies: BTreeMap<Netns, Option<u64>>,
+    links: BTreeMap<(Netns, u32), Option<Name>>,
+    features: BTreeMap<(Netns, Name), BTreeMap<String, Feature>>,
+}
+
+impl Devices<'_> {
+    /// The name that the device has now. None: it, or its namespace, is gone.
+    fn name(&mut self, netns: &Netns, cookie: u64, ifindex: u32) -> Option<Name> {
+        let net = self.net;
+        let now = self.cookies.entry(netns.clone()).or_insert_with(|| net.netns_cookie(netns).ok());
+        if *now != Some(cookie) {
+            return None;
+        }
+        let link = || net.link_at(netns, ifindex).ok().flatten().map(|link| link.name);
+        self.links.entry((netns.clone(), ifindex)).or_insert_with(link).clone()
+    }
+
+    fn setting(&mut self, netns: &Netns, device: &Name, setting: &Setting) -> Option<u64> {
+        let net = self.net;
+        let Setting::Feature(name) = setting else {
+            return net.setting(netns, device, setting).ok();
+        };
+        let features = || net.features(netns, device).unwrap_or_default();
+        let features = self.features.entry((netns.clone(), device.clone())).or_insert_with(features);
+        features.get(&**name).map(|feature| feature.active.into())
+    }
 }

@@ -1,10 +1,13 @@
 //! From a step to the kernel.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::codec::{
-    RouteKey, decode, encode_endpoint, encode_interface, encode_tunnel, netns_text, route_key,
+    RouteKey, decode, encode_endpoint, encode_interface, encode_tunnel, encode_tunnel_route, netns_text,
+    route_key,
 };
 use super::ids::Ids;
 use crate::config::model::Name;
@@ -47,6 +50,28 @@ pub fn execute(
     }
 }
 
+/// Undoes a step that failed, and may be half done.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn revert(
+    step: &Step,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+) -> Result<(), KernelError> {
+    if let Step::Link(name, change) = step
+        && let Some(before) = change.before()
+        && bpf
+            .links()?
+            .get(&**name)
+            .is_some_and(|now| now.ifindex == before.ifindex && now.program == before.program)
+    {
+        return Ok(());
+    }
+    execute(&step.clone().inverse(), bpf, net, ids)
+}
+
 fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
     let row = |data_plane: &DataPlane| abi::Meta {
         layout: abi::LAYOUT,
@@ -80,33 +105,38 @@ fn setting(
     bpf: &mut dyn Bpf,
     net: &mut dyn Network,
 ) -> Result<(), KernelError> {
-    let set = |net: &mut dyn Network, value| net.set(&key.netns, &key.device, &key.setting, value);
-    if let Some(after) = change.after() {
-        if let Some(before) = change.before()
-            && saved_key(key, before) != saved_key(key, after)
+    let (before, after) = (change.before(), change.after());
+    let same_device = |one, other| saved_key(key, one) == saved_key(key, other);
+    if let Some(gone) = before.filter(|before| after.is_none_or(|after| !same_device(before, after))) {
+        // What somebody else has changed since is theirs.
+        if gone.current == Some(gone.value)
+            && net.setting(&key.netns, &key.device, &key.setting)? == gone.value
         {
-            // Another device of the same name: what was saved went with the old one.
-            bpf.delete(Map::Saved, saved_key(key, before).as_bytes())?;
+            set(key, gone.before, net)?;
         }
-        let value = abi::Saved {
-            before: after.before,
-            value: after.value,
-            netns: abi::text_field(&netns_text(&key.netns)),
-            device: abi::text_field(&key.device),
-        };
-        // Saved first: whatever happens then, it can be put back.
-        bpf.put(Map::Saved, saved_key(key, after).as_bytes(), value.as_bytes())?;
-        return match after.current {
-            Some(value) => set(net, value),
-            None => Ok(()),
-        };
+        bpf.delete(Map::Saved, saved_key(key, gone).as_bytes())?;
     }
-    let Some(gone) = change.before() else { return Ok(()) };
-    // What somebody else has changed since is theirs.
-    if gone.current == Some(gone.value) && gone.before != gone.value {
-        set(net, gone.before)?;
+    let Some(after) = after else { return Ok(()) };
+    let value = abi::Saved {
+        before: after.before,
+        value: after.value,
+        netns: abi::text_field(&netns_text(&key.netns)),
+        device: abi::text_field(&key.device),
+    };
+    // Saved first: whatever happens then, it can be put back.
+    bpf.put(Map::Saved, saved_key(key, after).as_bytes(), value.as_bytes())?;
+    match after.current {
+        Some(value) => set(key, value, net),
+        None => Ok(()),
     }
-    bpf.delete(Map::Saved, saved_key(key, gone).as_bytes())
+}
+
+/// Sets what is not so already.
+fn set(key: &SettingKey, value: u64, net: &mut dyn Network) -> Result<(), KernelError> {
+    if net.setting(&key.netns, &key.device, &key.setting)? == value {
+        return Ok(());
+    }
+    net.set(&key.netns, &key.device, &key.setting, value)
 }
 
 fn put_name(bpf: &mut dyn Bpf, kind: u32, id: u32, text: &str) -> Result<(), KernelError> {
@@ -135,50 +165,62 @@ fn interface(
     ids: &mut Ids,
 ) -> Result<(), KernelError> {
     let slot = ids.interface(name)?;
-    if let Some(after) = change.after() {
-        put_name(bpf, name_kind::INTERFACE, slot, name)?;
-        match &after.peer {
-            Some(peer) => {
-                put_name(bpf, name_kind::PEER_NETNS, slot, &netns_text(&peer.netns))?;
-                put_name(bpf, name_kind::PEER, slot, &peer.name)?;
-            }
-            None => {
-                delete_name(bpf, name_kind::PEER_NETNS, slot)?;
-                delete_name(bpf, name_kind::PEER, slot)?;
-            }
+    let Some(after) = change.after() else {
+        for kind in [name_kind::PEER_NETNS, name_kind::PEER, name_kind::INTERFACE] {
+            delete_name(bpf, kind, slot)?;
         }
-        match after.device {
-            Some(device) => bpf.put(Map::Devices, slot.as_bytes(), device.as_bytes())?,
-            None => bpf.delete(Map::Devices, slot.as_bytes())?,
+        if let Some(gone) = change.before() {
+            delete_interface(gone.ifindex, slot, bpf, ids)?;
         }
-        let value = encode_interface(name, after, ids)?;
-        bpf.put(Map::Interfaces, after.ifindex.as_bytes(), value.as_bytes())?;
-        if let Some(before) = change.before()
-            && before.ifindex != after.ifindex
-        {
-            delete_interface(before.ifindex, slot, bpf)?;
-        }
+        bpf.delete(Map::Devices, slot.as_bytes())?;
+        ids.interfaces.remove(name);
         return Ok(());
+    };
+    match after.device {
+        Some(device) => bpf.put(Map::Devices, slot.as_bytes(), device.as_bytes())?,
+        None => bpf.delete(Map::Devices, slot.as_bytes())?,
     }
-    if let Some(gone) = change.before() {
-        delete_interface(gone.ifindex, slot, bpf)?;
+    let value = encode_interface(name, after, ids)?;
+    if let Some(other) = interface_at(after.ifindex, bpf)?.filter(|other| other.slot != slot) {
+        ids.displaced.insert(after.ifindex, other);
     }
-    bpf.delete(Map::Devices, slot.as_bytes())?;
-    for kind in [name_kind::PEER_NETNS, name_kind::PEER, name_kind::INTERFACE] {
-        delete_name(bpf, kind, slot)?;
+    bpf.put(Map::Interfaces, after.ifindex.as_bytes(), value.as_bytes())?;
+    if let Some(before) = change.before()
+        && before.ifindex != after.ifindex
+    {
+        delete_interface(before.ifindex, slot, bpf, ids)?;
     }
-    ids.interfaces.remove(name);
-    Ok(())
+    // The name comes last: without it, whatever an interruption leaves of the rest is seen to be nobody's.
+    match &after.peer {
+        Some(peer) => {
+            put_name(bpf, name_kind::PEER_NETNS, slot, &netns_text(&peer.netns))?;
+            put_name(bpf, name_kind::PEER, slot, &peer.name)?;
+        }
+        None => {
+            delete_name(bpf, name_kind::PEER_NETNS, slot)?;
+            delete_name(bpf, name_kind::PEER, slot)?;
+        }
+    }
+    put_name(bpf, name_kind::INTERFACE, slot, name)
 }
 
-/// Removes an interface's entry, unless its index has become another interface's.
-fn delete_interface(ifindex: u32, slot: u32, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+fn interface_at(ifindex: u32, bpf: &dyn Bpf) -> Result<Option<abi::Interface>, KernelError> {
     match bpf.get(Map::Interfaces, ifindex.as_bytes())? {
-        Some(bytes) if decode::<abi::Interface>(Map::Interfaces, &bytes)?.slot == slot => {
-            bpf.delete(Map::Interfaces, ifindex.as_bytes())
-        }
-        _ => Ok(()),
+        Some(bytes) => Ok(Some(decode(Map::Interfaces, &bytes)?)),
+        None => Ok(None),
     }
+}
+
+/// Removes an interface's entry, unless its index has become another interface's; what it took the place of comes back.
+fn delete_interface(ifindex: u32, slot: u32, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
+    if interface_at(ifindex, bpf)?.is_some_and(|entry| entry.slot == slot) {
+        match ids.displaced.get(&ifindex).filter(|other| other.slot != slot) {
+            Some(other) => bpf.put(Map::Interfaces, ifindex.as_bytes(), other.as_bytes())?,
+            None => bpf.delete(Map::Interfaces, ifindex.as_bytes())?,
+        }
+    }
+    ids.displaced.remove(&ifindex);
+    Ok(())
 }
 
 fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
@@ -192,8 +234,8 @@ fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<
 fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
     let id = ids.tunnel(name)?;
     let Some(after) = change.after() else {
-        bpf.put(Map::Active, id.as_bytes(), 0_u32.as_bytes())?;
         delete_name(bpf, name_kind::TUNNEL, id)?;
+        bpf.put(Map::Active, id.as_bytes(), 0_u32.as_bytes())?;
         ids.tunnels.remove(name);
         return Ok(());
     };
@@ -203,13 +245,17 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
         None => 0,
     };
     if change.before().is_none() {
-        put_name(bpf, name_kind::TUNNEL, id, name)?;
         bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
     }
     // Written aside, then brought into force by one store.
     let other: u32 = if active == 1 { 2 } else { 1 };
     bpf.put(Map::Tunnels, (2 * id + other - 1).as_bytes(), value.as_bytes())?;
-    bpf.put(Map::Active, id.as_bytes(), other.as_bytes())
+    bpf.put(Map::Active, id.as_bytes(), other.as_bytes())?;
+    if change.before().is_none() {
+        // Last: a number without a name is free, whatever an interruption left there.
+        put_name(bpf, name_kind::TUNNEL, id, name)?;
+    }
+    Ok(())
 }
 
 fn put_route(
@@ -227,18 +273,13 @@ fn put_route(
 }
 
 fn tunnel_route(tunnel: &Name, ids: &mut Ids) -> Result<abi::Route, KernelError> {
-    Ok(abi::Route { id: ids.tunnel(tunnel)?, target: target::TUNNEL, ..Default::default() })
+    Ok(encode_tunnel_route(ids.tunnel(tunnel)?))
 }
 
-/// The table that the route of a workload address has for its pairs; 0: none.
-fn pairs_table(table: u32, prefix: &IpNet, bpf: &dyn Bpf) -> Result<u32, KernelError> {
-    let bytes = match route_key(table, prefix) {
-        RouteKey::Host(key) => bpf.get(Map::Routes, key.as_bytes())?,
-        RouteKey::Prefix(key) => bpf.get(Map::Prefixes, key.as_bytes())?,
-    };
-    match bytes {
-        Some(bytes) => Ok(decode::<abi::Route>(Map::Routes, &bytes)?.pairs),
-        None => Ok(0),
+fn pairs_of(route: Option<&Route>) -> Option<&BTreeMap<IpNet, Name>> {
+    match route {
+        Some(Route::Workload { pairs, .. }) if !pairs.is_empty() => Some(pairs),
+        _ => None,
     }
 }
 
@@ -250,43 +291,32 @@ fn route(
     ids: &mut Ids,
 ) -> Result<(), KernelError> {
     let table = ids.segment(segment)?;
-    let none = std::collections::BTreeMap::new();
-    let pairs_of = |route: Option<&Route>| match route {
-        Some(Route::Workload { pairs, .. }) => pairs.clone(),
-        _ => none.clone(),
+    let (old_pairs, new_pairs) = (pairs_of(change.before()), pairs_of(change.after()));
+    let pairs = if old_pairs.or(new_pairs).is_some() { ids.pairs(table, *prefix)? } else { 0 };
+    let has = |all: Option<&BTreeMap<IpNet, Name>>, destination, tunnel| {
+        all.is_some_and(|all| all.get(destination) == Some(tunnel))
     };
-    let old_pairs = pairs_of(change.before());
-    let new_pairs = pairs_of(change.after());
-    let mut pairs = if old_pairs.is_empty() { 0 } else { pairs_table(table, prefix, bpf)? };
 
     // A pair is there before the route that leads to it, and goes after it.
-    if !new_pairs.is_empty() {
-        if pairs == 0 {
-            pairs = ids.new_pairs();
-        }
-        for (destination, tunnel) in &new_pairs {
-            if old_pairs.get(destination) != Some(tunnel) {
-                put_route(pairs, destination, Some(tunnel_route(tunnel, ids)?), bpf)?;
-            }
+    for (destination, tunnel) in new_pairs.into_iter().flatten() {
+        if !has(old_pairs, destination, tunnel) {
+            put_route(pairs, destination, Some(tunnel_route(tunnel, ids)?), bpf)?;
         }
     }
     let value = match change.after() {
         Some(Route::Tunnel(tunnel)) => Some(tunnel_route(tunnel, ids)?),
         Some(Route::Workload { interface, mac, pairs: _ }) => Some(abi::Route {
             id: ids.interface(interface)?,
-            pairs: if new_pairs.is_empty() { 0 } else { pairs },
+            pairs: if new_pairs.is_some() { pairs } else { 0 },
             target: target::WORKLOAD,
             mac: mac.unwrap_or(MacAddr::ZERO).0,
         }),
         None => None,
     };
     put_route(table, prefix, value, bpf)?;
-    if pairs != 0 {
-        for destination in old_pairs.keys().filter(|destination| !new_pairs.contains_key(destination)) {
+    for destination in old_pairs.into_iter().flat_map(BTreeMap::keys) {
+        if new_pairs.is_none_or(|new| !new.contains_key(destination)) {
             put_route(pairs, destination, None, bpf)?;
-        }
-        if new_pairs.is_empty() {
-            ids.pairs.remove(&pairs);
         }
     }
     Ok(())
@@ -297,8 +327,13 @@ fn link(name: &Name, change: &Change<Attachment>, bpf: &mut dyn Bpf) -> Result<(
         return bpf.detach(name);
     };
     let (Some(program), Some(mode)) = (after.program, after.mode) else {
-        // Only as the undoing of a step that mended a dead link: there is nothing to go back to.
-        return bpf.detach(name);
+        // Only as the undoing of a step. What it mended was dead, or of a build that is no longer at hand.
+        return match (after.mode, change.before()) {
+            (Some(mode), Some(now)) if now.ifindex == after.ifindex && now.mode == Some(mode) => Err(
+                KernelError::plain(format!("{name} keeps the new program: the old one is no longer at hand")),
+            ),
+            _ => bpf.detach(name),
+        };
     };
     match change.before() {
         Some(before) if before.ifindex == after.ifindex && before.mode == after.mode => {

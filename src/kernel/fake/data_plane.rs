@@ -1,0 +1,228 @@
+//! The BPF half of the fake.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::maps::{self, Maps};
+use super::{Fake, World, XdpLink};
+use crate::config::model::Mode;
+use crate::kernel::{AttachedXdp, Build, DataPlane, Entries, KernelError, Map, PinnedLink, Program};
+
+const META: [u8; 4] = [0; 4];
+
+fn refused(what: impl Into<String>, code: i32) -> KernelError {
+    KernelError::new(what, io::Error::from_raw_os_error(code))
+}
+
+impl World {
+    fn maps(&self, map: Map) -> Result<&Maps, KernelError> {
+        let missing = || refused(format!("cannot open the map {}", map.name()), libc::ENOENT);
+        self.maps.as_ref().ok_or_else(missing)
+    }
+
+    fn maps_mut(&mut self, map: Map) -> Result<&mut Maps, KernelError> {
+        let missing = || refused(format!("cannot open the map {}", map.name()), libc::ENOENT);
+        self.maps.as_mut().ok_or_else(missing)
+    }
+
+    fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
+        let what = || format!("cannot write to the map {}", map.name());
+        self.change(what)?;
+        if map == Map::Devices {
+            let ifindex = value.first_chunk().map_or(0, |index| u32::from_ne_bytes(*index));
+            if !self.namespaces[0].devices.contains_key(&ifindex) {
+                return Err(refused(what(), libc::EINVAL));
+            }
+        }
+        let room = self.room.get(&map).copied();
+        self.maps_mut(map)?.put(map, key, value, room).map_err(|error| {
+            let full = matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
+            let error = KernelError::new(what(), error);
+            let room = room.unwrap_or(maps::room(map));
+            if full { error.hint(format!("it is full: it has room for {room} entries")) } else { error }
+        })
+    }
+
+    /// Puts programs in the place of the pinned ones, there and in the links; the answer is those.
+    fn exchange(&mut self, programs: BTreeMap<Program, u32>) -> BTreeMap<Program, u32> {
+        let old = std::mem::replace(&mut self.pinned, programs);
+        for link in self.links.values_mut() {
+            let Some((program, _)) = old.iter().find(|(_, id)| **id == link.program_id) else { continue };
+            link.program_id = self.pinned[program];
+            if let Some(xdp) =
+                self.namespaces[0].devices.get_mut(&link.ifindex).and_then(|device| device.xdp.as_mut())
+            {
+                xdp.program_id = link.program_id;
+            }
+        }
+        old
+    }
+
+    fn pinned(&self, program: Program) -> Result<u32, KernelError> {
+        let missing = || refused(format!("cannot open the program {}", program.name()), libc::ENOENT);
+        self.pinned.get(&program).copied().ok_or_else(missing)
+    }
+}
+
+impl DataPlane for Fake {
+    fn pin_dir(&self) -> &Path {
+        Path::new("/sys/fs/bpf/mptm")
+    }
+
+    fn build(&self) -> Build {
+        self.world().build
+    }
+
+    fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {
+        if self.world().maps.is_none() { Ok(None) } else { self.get(Map::Meta, &META) }
+    }
+
+    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot load the BPF programs".into())?;
+        if world.maps.is_some() {
+            return Err(refused(format!("cannot replace {}", self.pin_dir().display()), libc::ENOTEMPTY));
+        }
+        let mut maps = Maps::default();
+        maps.poke(Map::Meta, &META, meta);
+        world.maps = Some(maps);
+        for program in Program::ALL {
+            let id = world.load(program.name());
+            world.pinned.insert(program, id);
+        }
+        Ok(())
+    }
+
+    fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot load the BPF programs".into())?;
+        let new = Program::ALL.map(|program| (program, world.load(program.name()))).into();
+        world.replaced = world.exchange(new);
+        world.maps_mut(Map::Meta)?.poke(Map::Meta, &META, meta);
+        Ok(())
+    }
+
+    fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot load the BPF programs".into())?;
+        let old = std::mem::take(&mut world.replaced);
+        if old.is_empty() {
+            return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
+        }
+        for id in world.exchange(old).values() {
+            world.programs.remove(id);
+        }
+        world.maps_mut(Map::Meta)?.poke(Map::Meta, &META, meta);
+        Ok(())
+    }
+
+    fn destroy(&mut self) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot remove the pin directory".into())?;
+        assert!(world.links.is_empty(), "the links must be gone");
+        world.maps = None;
+        let World { pinned, replaced, programs, .. } = &mut *world;
+        for id in pinned.values().chain(replaced.values()) {
+            programs.remove(id);
+        }
+        pinned.clear();
+        replaced.clear();
+        Ok(())
+    }
+
+    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
+        Ok(self.world().maps(map)?.entries(map))
+    }
+
+    fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {
+        let read = self.world().maps(map)?.get(map, key);
+        read.map_err(|error| KernelError::new(format!("cannot read the map {}", map.name()), error))
+    }
+
+    fn get_per_cpu(&self, map: Map, key: &[u8]) -> Result<Vec<Vec<u8>>, KernelError> {
+        assert!(maps::is_per_cpu(map), "{} has one value for all CPUs", map.name());
+        self.get(map, key).map(maps::per_cpu)
+    }
+
+    fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
+        assert!(!maps::is_per_cpu(map), "{} has a value for each CPU", map.name());
+        self.world().put(map, key, value)
+    }
+
+    fn put_per_cpu(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
+        assert!(maps::is_per_cpu(map), "{} has one value for all CPUs", map.name());
+        self.world().put(map, key, value)
+    }
+
+    fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError> {
+        let what = || format!("cannot delete from the map {}", map.name());
+        let mut world = self.world();
+        world.change(what)?;
+        world.maps_mut(map)?.delete(map, key).map_err(|error| KernelError::new(what(), error))
+    }
+
+    fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
+        let world = self.world();
+        let program =
+            |id| world.pinned.iter().find(|(_, pinned)| **pinned == id).map(|(program, _)| *program);
+        let links = world.links.iter().map(|(name, XdpLink { ifindex, program_id })| {
+            let (ifindex, program_id) = (*ifindex, *program_id);
+            (name.clone(), PinnedLink { ifindex, program_id, program: program(program_id) })
+        });
+        Ok(links.collect())
+    }
+
+    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
+        let what = || format!("cannot attach {} to {name} in {} mode", program.name(), mode.name());
+        let mut world = self.world();
+        world.change(what)?;
+        let program_id = world.pinned(program)?;
+        let has_link = world.links.contains_key(name);
+        let device = world.namespaces[0].devices.get_mut(&ifindex);
+        let device = device.ok_or_else(|| refused(what(), libc::ENODEV))?;
+        if !device.modes.contains(&mode) {
+            return Err(refused(what(), libc::EOPNOTSUPP));
+        }
+        if device.xdp.is_some() {
+            return Err(refused(what(), libc::EBUSY).hint("another XDP program is there: see `ip link show`"));
+        }
+        if has_link {
+            return Err(refused(format!("cannot pin the link {name}"), libc::EEXIST));
+        }
+        device.xdp = Some(AttachedXdp { program_id, mode });
+        world.links.insert(name.to_owned(), XdpLink { ifindex, program_id });
+        Ok(())
+    }
+
+    fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError> {
+        let what = || format!("cannot replace the program of {name} by {}", program.name());
+        let mut world = self.world();
+        world.change(what)?;
+        let program_id = world.pinned(program)?;
+        let World { links, namespaces, .. } = &mut *world;
+        let link = links.get_mut(name).ok_or_else(|| refused(what(), libc::ENOENT))?;
+        let device = namespaces[0].devices.get_mut(&link.ifindex);
+        let xdp = device.and_then(|device| device.xdp.as_mut());
+        let xdp = xdp.filter(|xdp| xdp.program_id == link.program_id);
+        xdp.ok_or_else(|| refused(what(), libc::ENOLINK))?.program_id = program_id;
+        link.program_id = program_id;
+        Ok(())
+    }
+
+    fn detach(&mut self, name: &str) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| format!("cannot detach the program from {name}"))?;
+        if let Some(link) = world.links.remove(name)
+            && let Some(device) = world.namespaces[0].devices.get_mut(&link.ifindex)
+        {
+            device.xdp.take_if(|xdp| xdp.program_id == link.program_id);
+        }
+        Ok(())
+    }
+
+    fn program_name(&self, id: u32) -> Result<String, KernelError> {
+        let missing = || refused(format!("cannot look at BPF program {id}"), libc::ENOENT);
+        self.world().programs.get(&id).cloned().ok_or_else(missing)
+    }
+}

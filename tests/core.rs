@@ -1,0 +1,19 @@
+//! The core against the fake kernel: no root needed.
+
+#[path = "core/scene.rs"]
+mod scene;
+
+#[path = "core/contents.rs"]
+mod contents;
+#[path = "core/limits.rs"]
+mod limits;
+#[path = "core/plans.rs"]
+mod plans;
+#[path = "core/properties.rs"]
+mod properties;
+#[path = "core/rendering.rs"]
+mod rendering;
+#[path = "core/resolving.rs"]
+mod resolving;
+#[path = "core/settings.rs"]
+mod settings;

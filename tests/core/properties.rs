@@ -1,0 +1,326 @@
+//! What holds for all files and worlds.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use mptm::apply::apply;
+use mptm::kernel::Map;
+use mptm::kernel::fake::{Fake, World};
+use mptm::mac::MacAddr;
+use mptm::plan::plan;
+use mptm::render;
+use mptm::state::State;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+
+use crate::scene::{WORKLOADS, apply_text, carry_out, desired, difference, down, essence, live, scene};
+
+#[derive(Debug, Clone)]
+struct Workload {
+    segment: u8,
+    addresses: u8,
+    peer: u8,
+    generic: bool,
+    mac: bool,
+    manage: Option<Vec<&'static str>>,
+}
+
+#[derive(Debug, Clone)]
+struct Tunnel {
+    protocol: u8,
+    segment: u8,
+    underlay: u8,
+    host: u8,
+    inner: Vec<u8>,
+    from: Option<(u8, usize)>,
+    keys: Vec<u8>,
+}
+
+/// A valid file, as a text.
+fn file() -> impl Strategy<Value = String> {
+    let manage = subsequence(vec!["offloads", "mtu", "promisc", "sysctls"], 0..=4);
+    let workload = (0..2_u8, 0..4_u8, 0..3_u8, any::<bool>(), any::<bool>(), prop::option::of(manage))
+        .prop_map(|(segment, addresses, peer, generic, mac, manage)| Workload {
+            segment,
+            addresses,
+            peer,
+            generic,
+            mac,
+            manage,
+        });
+    let tunnel = (
+        0..3_u8,
+        0..2_u8,
+        0..2_u8,
+        prop_oneof![10..20_u8, Just(99)],
+        subsequence(vec![0, 1, 2, 3], 1..=4),
+        prop::option::of((0..4_u8, 0..WORKLOADS)),
+        subsequence((0..9).collect::<Vec<u8>>(), 0..=4),
+    )
+        .prop_map(|(protocol, segment, underlay, host, inner, from, keys)| Tunnel {
+            protocol,
+            segment,
+            underlay,
+            host,
+            inner,
+            from,
+            keys,
+        });
+    let some = |strategy| prop::option::weighted(0.7, strategy);
+    (
+        prop::collection::vec(some(workload.boxed()), WORKLOADS),
+        prop::collection::vec(prop::option::weighted(0.7, tunnel), 6),
+        0..4_u8,
+    )
+        .prop_map(|(workloads, tunnels, ports)| text(&workloads, &tunnels, ports))
+}
+
+fn text(workloads: &[Option<Workload>], tunnels: &[Option<Tunnel>], ports: u8) -> String {
+    let mut text = String::new();
+    let used: BTreeSet<u8> = tunnels.iter().flatten().map(|tunnel| tunnel.underlay).collect();
+    for underlay in used {
+        let _ = writeln!(text, "[interface.u{underlay}]\nrole = 'underlay'");
+    }
+    for (i, workload) in workloads.iter().enumerate() {
+        let Some(Workload { segment, addresses, peer, generic, mac, manage }) = workload else { continue };
+        let _ = writeln!(text, "[interface.w{i}]\nrole = 'workload'\nsegment = 's{segment}'");
+        let addresses = match addresses {
+            0 if *peer != 2 => "'peer'".to_owned(),
+            1 => format!("['10.250.{i}.100', '10.250.{i}.128/25']"),
+            2 => format!("['10.250.{i}.0/24', '10.250.{i}.0/28', '10.251.{i}.1']"),
+            _ => format!("['10.250.{i}.0/24']"),
+        };
+        let _ = writeln!(text, "addresses = {addresses}");
+        match peer {
+            1 => drop(writeln!(text, "peer = {{ netns = 'ns{i}', name = 'c{i}' }}")),
+            2 => text.push_str("peer = false\n"),
+            _ => {}
+        }
+        if *generic {
+            text.push_str("mode = 'generic'\n");
+        }
+        if *mac {
+            let _ = writeln!(text, "mac = '02:00:00:00:05:0{i}'");
+        }
+        if let Some(manage) = manage {
+            let _ = writeln!(text, "manage = {manage:?}");
+        }
+    }
+    for (i, tunnel) in tunnels.iter().enumerate() {
+        if let Some(tunnel) = tunnel {
+            tunnel_text(&mut text, i, tunnel, workloads);
+        }
+    }
+    match ports {
+        1 => text.push_str("[interface.p0]\nrole = 'pass'\n"),
+        2 => text.push_str("[interface.p0]\nrole = 'redirect'\nto = 'p1'\n[interface.p1]\nrole = 'pass'\n"),
+        3 => text.push_str(
+            "[interface.p0]\nrole = 'redirect'\nto = 'p1'\n[interface.p1]\nrole = 'redirect'\nto = 'p0'\n",
+        ),
+        _ => {}
+    }
+    text
+}
+
+fn tunnel_text(text: &mut String, i: usize, tunnel: &Tunnel, workloads: &[Option<Workload>]) {
+    let Tunnel { protocol, segment, underlay, host, inner, from, keys } = tunnel;
+    let name = ["geneve", "vlan", "vxlan"][usize::from(*protocol)];
+    let _ = writeln!(
+        text,
+        "[tunnel.t{i}]\nprotocol = '{name}'\nid = {}\nsegment = 's{segment}'\nunderlay = 'u{underlay}'",
+        i + 1
+    );
+    let vlan = *protocol == 1;
+    if !vlan {
+        // 99 is no neighbour, and 10.40.0.0/16 is behind the gateway.
+        let net = if *host == 19 { 40 } else { 30 };
+        let _ = writeln!(text, "remote = '10.{net}.{underlay}.{host}'");
+    }
+    let next = (i + 1) % 6;
+    let all = [
+        format!("10.10{i}.0.0/16"),
+        format!("10.10{next}.5.0/24"),
+        format!("10.10{next}.5.{}", i + 1),
+        format!("10.110.0.{i}"),
+    ];
+    let inner: Vec<&String> = inner.iter().map(|which| &all[usize::from(*which)]).collect();
+    let _ = writeln!(text, "inner = {inner:?}");
+    if let Some((which, workload)) = from
+        && let Some(Workload { segment: of, addresses: 1.., .. }) = &workloads[*workload]
+        && of == segment
+    {
+        let from = match which {
+            0 => format!("10.250.{workload}.128/25"),
+            1 => format!("10.250.{workload}.200"),
+            2 => "10.250.0.0/16".to_owned(),
+            _ => format!("10.250.{workload}.0/24"),
+        };
+        let _ = writeln!(text, "from = ['{from}']");
+    }
+    for key in keys {
+        let line = match key {
+            0 => format!("local_mac = '02:00:00:00:06:0{i}'"),
+            1 => format!("remote_mac = '02:00:00:00:07:0{i}'"),
+            2 => format!("inner_mac = '02:00:00:00:08:0{i}'"),
+            3 => "mtu = 1300".to_owned(),
+            4 => "redirect = false".to_owned(),
+            5 => "debug = true".to_owned(),
+            6 if !vlan => format!("local = '10.30.{underlay}.1'"),
+            7 if !vlan => "src_port = '2000-3000'".to_owned(),
+            8 if !vlan => format!("dst_port = {}", 7000 + u32::from(*protocol)),
+            _ => continue,
+        };
+        let _ = writeln!(text, "{line}");
+    }
+}
+
+/// What a world may do by itself between two applies.
+fn meddle(fake: &Fake, how: u8) {
+    let mut world = fake.world();
+    match how {
+        1 => world.device("w0").mtu = 1280,
+        2 => world.device("u0").mtu = 9000,
+        3 => drop(
+            world.namespaces[1]
+                .devices
+                .values_mut()
+                .next()
+                .unwrap()
+                .features
+                .insert("rx-gro".into(), mptm::kernel::Feature { active: false, changeable: true }),
+        ),
+        4 => world.device("w1").mac = Some(MacAddr([2, 9, 9, 9, 9, 9])),
+        5 => {
+            // A container that was started anew.
+            world.delete_device(0, 12);
+            world.add_veth([(0, 32, "w2"), (3, 4, "c2")]);
+            world.device_in(3, "c2").addresses = vec!["10.250.2.77/24".parse().unwrap()];
+        }
+        6 => world.build = mptm::kernel::Build([8; 32]),
+        7 => {
+            // Two that changed their names, with their other ends and these ends' namespaces.
+            world.device("w3").name = "other".into();
+            world.device("w4").name = "w3".into();
+            world.device("other").name = "w4".into();
+            let (three, four) = (world.namespaces[4].clone(), world.namespaces[5].clone());
+            world.namespaces[4].references.clone_from(&four.references);
+            world.namespaces[5].references.clone_from(&three.references);
+            for (place, name, from) in [(4, "c4", &four), (5, "c3", &three)] {
+                let other = world.namespaces[place].devices.values_mut().next().unwrap();
+                let other_was = from.devices.values().next().unwrap();
+                other.name = name.into();
+                other.addresses.clone_from(&other_was.addresses);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Where devices changed their names, undoing writes down the new ones: they say the same.
+fn nameless(mut world: World, how: u8) -> World {
+    if let Some(maps) = world.maps.as_mut().filter(|_| how == 7) {
+        for (key, value) in maps.entries(Map::Saved) {
+            maps.poke(Map::Saved, &key, value.get(..16).unwrap_or_default());
+        }
+    }
+    world
+}
+
+/// What every apply must do.
+fn check_apply(fake: &Fake, text: &str) -> Result<(), TestCaseError> {
+    let want = desired(fake, text);
+    let steps =
+        carry_out(fake, &want).map_err(|error| TestCaseError::fail(format!("{error}: {}", error.source)))?;
+    let now = live(fake).state;
+    prop_assert_eq!(&now, &want, "{:#?}", steps);
+    // Once more, from the file: nothing is left to do, and nothing is done.
+    let changes = fake.world().changes;
+    let again = apply_text(fake, text);
+    prop_assert!(again.is_empty(), "{:#?}", again);
+    prop_assert_eq!(fake.world().changes, changes);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn applying_makes_what_is_desired_and_down_what_was(a in file(), b in file(), how in 0..8_u8) {
+        let fake = scene();
+        let before = essence(&fake);
+        check_apply(&fake, &a)?;
+        check_apply(&fake, &b)?;
+        check_apply(&fake, &a)?;
+        down(&fake);
+        let difference = difference(&essence(&fake), &before);
+        prop_assert!(difference.is_none(), "{}", difference.unwrap_or_default());
+        // A world that moves meanwhile.
+        check_apply(&fake, &a)?;
+        meddle(&fake, how);
+        check_apply(&fake, &b)?;
+        down(&fake);
+        prop_assert_eq!(live(&fake).state, State::default());
+        prop_assert!(fake.world().links.is_empty());
+    }
+
+    #[test]
+    fn plans_of_states(a in file(), b in file()) {
+        let fake = scene();
+        let (a, b) = (desired(&fake, &a), desired(&fake, &b));
+        prop_assert!(plan(&a, &a).is_empty());
+        for step in plan(&b, &a).steps {
+            prop_assert_eq!(&step.clone().inverse().inverse(), &step);
+            prop_assert!(!render::step(&step).is_empty());
+        }
+        // The way back has the inverse of each step.
+        let mut there: Vec<String> = plan(&b, &a).steps.into_iter().map(|step| format!("{:?}", step.inverse())).collect();
+        let mut back: Vec<String> = plan(&a, &b).steps.iter().map(|step| format!("{step:?}")).collect();
+        there.sort();
+        back.sort();
+        prop_assert_eq!(there, back);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_fails_changes_nothing(a in file(), b in file(), how in 0..8_u8, empty in any::<bool>()) {
+        let origin = scene();
+        if !empty {
+            apply_text(&origin, &a);
+            meddle(&origin, how);
+        }
+        let want = desired(&origin, &b);
+        let before = nameless(essence(&origin), how);
+        let before_state = live(&origin).state;
+        for number in 0.. {
+            let fake = origin.fork();
+            let first = fake.world().changes;
+            fake.world().fail_at = Some(first + number);
+            let mut live_before = live(&fake);
+            let steps = plan(&want, &live_before.state);
+            let result = apply(&steps, &mut fake.clone(), &mut fake.clone(), &mut live_before.ids);
+            let Err(error) = result else {
+                prop_assert!(fake.world().changes <= first + number, "the failure was swallowed");
+                prop_assert_eq!(live(&fake).state, want.clone());
+                break;
+            };
+            prop_assert!(error.source.to_string().ends_with("injected"), "{}", error.source);
+            prop_assert!(steps.steps.iter().any(|step| render::step(step) == error.step), "{}", error.step);
+            prop_assert!(error.stuck.is_empty(), "{}", error);
+            prop_assert!(error.to_string().starts_with(&error.step));
+            // Links of devices that are gone can't be made again.
+            if how == 5 && !empty {
+                let mut now = live(&fake).state;
+                now.links = before_state.links.clone();
+                prop_assert_eq!(&now, &before_state);
+            } else {
+                prop_assert_eq!(&live(&fake).state, &before_state, "change {}: {}", number, error);
+                let now = nameless(essence(&fake), how);
+                let difference = difference(&now, &before);
+                prop_assert!(difference.is_none(), "change {}: {}\n{}", number, error, difference.unwrap_or_default());
+            }
+        }
+    }
+}
