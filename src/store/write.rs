@@ -125,7 +125,9 @@ fn setting(
     };
     // Saved first: whatever happens then, it can be put back.
     bpf.put(Map::Saved, saved_key(key, after).as_bytes(), value.as_bytes())?;
-    match after.current {
+    // Undoing, for a device that was out of reach by its old name: what mptm had made it.
+    let is_reached = before.is_some_and(|before| before.current.is_some() && same_device(before, after));
+    match after.current.or_else(|| is_reached.then_some(after.value)) {
         Some(value) => set(key, value, net),
         None => Ok(()),
     }
