@@ -17,7 +17,9 @@ use crate::state::{
 pub fn step(step: &Step) -> String {
     let (sign, kind) = run_of(step);
     if let Step::Setting(key, change) = step {
-        return format!("{sign} {kind} {}: {}", setting_name(key), setting_change(key, change));
+        let (before, after, note) = setting_way(change);
+        let [before, after] = [before, after].map(|value| show_setting(key, value));
+        return format!("{sign} {kind} {}: {before} -> {after}{note}", setting_name(key));
     }
     let Parts { name, before, after } = parts(step);
     let object = format!("{kind} {name}");
@@ -38,23 +40,20 @@ pub fn step(step: &Step) -> String {
     }
 }
 
-/// A setting's way: what it is now, and what it will be.
-fn setting_change(key: &SettingKey, change: &Change<SavedSetting>) -> String {
-    let show = |value| key.setting.show(value);
+/// A setting's way: what it is, what it will be, and what is to be said of that.
+fn setting_way(change: &Change<SavedSetting>) -> (Option<u64>, Option<u64>, &'static str) {
     match change {
-        Change::Add(after) => format!("{} -> {}", show(after.before), show(after.value)),
-        Change::Modify { before, after } => {
-            let now = before.current.map_or_else(|| "gone".into(), show);
-            format!("{now} -> {} (was {} before mptm)", show(after.value), show(after.before))
+        Change::Add(after) => (Some(after.before), Some(after.value), ""),
+        Change::Modify { before, after } => (before.current, Some(after.value), ""),
+        Change::Remove(gone) if gone.current == Some(gone.value) => {
+            (gone.current, Some(gone.before), ", as before mptm")
         }
-        Change::Remove(before) if before.current == Some(before.value) => {
-            format!("{} -> {}, as before mptm", show(before.value), show(before.before))
-        }
-        Change::Remove(before) => match before.current {
-            Some(current) => format!("{} stays, since mptm did not set it", show(current)),
-            None => "its device is gone".into(),
-        },
+        Change::Remove(gone) => (gone.current, gone.current, ", left as somebody else has set it"),
     }
+}
+
+fn show_setting(key: &SettingKey, value: Option<u64>) -> String {
+    value.map_or_else(|| "gone".into(), |value| key.setting.show(value))
 }
 
 /// How many steps there are of each sign: `3 to add, 1 to change, 0 to remove`.
@@ -116,7 +115,9 @@ fn parts(step: &Step) -> Parts {
     match step {
         Step::DataPlane(change) => change_parts(String::new(), change, data_plane),
         Step::Setting(key, change) => {
-            change_parts(setting_name(key), change, |setting| saved_setting(key, setting))
+            let (before, after, _) = setting_way(change);
+            let fields = |value| Some(vec![("value", show_setting(key, value))]);
+            Parts { name: setting_name(key), before: fields(before), after: fields(after) }
         }
         Step::Segment(name, change) => change_parts(name.to_string(), change, |()| Vec::new()),
         Step::Interface(name, change) => change_parts(name.to_string(), change, interface),
@@ -177,15 +178,6 @@ pub fn device_name(netns: &Netns, device: &str) -> String {
         Some(netns) => format!("{netns}/{device}"),
         None => device.to_owned(),
     }
-}
-
-fn saved_setting(key: &SettingKey, setting: &SavedSetting) -> Fields {
-    let show = |value| key.setting.show(value);
-    vec![
-        ("value", setting.current.map_or_else(|| "gone".into(), show)),
-        ("wanted", show(setting.value)),
-        ("before", show(setting.before)),
-    ]
 }
 
 fn interface(interface: &Interface) -> Fields {

@@ -147,11 +147,7 @@ fn what_refers_to_nothing() {
     steps.retain(|step| !step.starts_with("- endpoint"));
     assert_eq!(
         steps,
-        [
-            "- route #90 10.77.0.1/32: interface #302",
-            "- route default 10.77.0.1/32: tunnel #301",
-            "- segment #90",
-        ]
+        ["- route #90 10.77.0.1: interface #302", "- route default 10.77.0.1: tunnel #301", "- segment #90",]
     );
     assert_eq!(entries(&fake, Map::Endpoints), before);
 

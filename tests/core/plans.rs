@@ -127,7 +127,7 @@ fn what_is_referred_to_comes_first() {
         kinds(&up),
         [
             "+ data-plane ",
-            "+ setting vns1/veth-b",
+            "~ setting vns1/veth-b",
             "+ segment blue",
             "+ interface eth0",
             "+ interface veth-a",
@@ -154,7 +154,7 @@ fn what_is_referred_to_comes_first() {
             "- interface veth-a",
             "- interface eth0",
             "- segment blue",
-            "- setting vns1/veth-b",
+            "~ setting vns1/veth-b",
             "- data-plane ",
         ]
     );
