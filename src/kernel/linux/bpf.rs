@@ -134,9 +134,14 @@ impl BpfDataPlane {
         Ok(())
     }
 
+    /// The live links that run one of the pinned programs, and which.
+    fn users(&self) -> Result<Vec<(String, Program)>, KernelError> {
+        let links = self.links()?.into_iter().filter(|(_, link)| link.ifindex != 0);
+        Ok(links.filter_map(|(name, link)| Some((name, link.program?))).collect())
+    }
+
     /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of the links.
-    fn swap_programs_and_links(&mut self) -> Result<(), KernelError> {
-        let links = self.links()?;
+    fn swap_programs(&mut self, users: &[(String, Program)]) -> Result<(), KernelError> {
         for program in Program::ALL {
             let path = self.pins.program(program.name());
             let new = self.pins.program(&format!("{}-new", program.name()));
@@ -144,12 +149,18 @@ impl BpfDataPlane {
                 KernelError::new(format!("cannot replace the pin {}", path.display()), error)
             })?;
         }
-        for (name, link) in links {
-            if let (Some(program), true) = (link.program, link.ifindex != 0) {
-                self.update_link(&name, program)?;
-            }
+        users.iter().try_for_each(|(name, program)| self.update_link(name, *program))
+    }
+
+    /// Puts programs that were replaced back into pins and links.
+    fn put_back(&mut self, users: &[(String, Program)]) -> Result<(), KernelError> {
+        self.drop_new_programs();
+        for (program, handle) in std::mem::take(&mut self.replaced) {
+            let path = self.pins.program(&format!("{}-new", program.name()));
+            bpf_calls::pin(&handle, &path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
         }
-        Ok(())
+        self.swap_programs(users)
     }
 
     fn drop_new_programs(&self) {
@@ -252,21 +263,21 @@ impl DataPlane for BpfDataPlane {
             return Err(error);
         }
         self.replaced = before;
-        self.swap_programs_and_links()?;
-        self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
+        let users = self.users()?;
+        let swapped =
+            self.swap_programs(&users).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
+        swapped.map_err(|error| match self.put_back(&users) {
+            Ok(()) => error,
+            Err(worse) => error.hint(format!("and the old programs are not all back: {worse}")),
+        })
     }
 
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         if self.replaced.is_empty() {
             return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
         }
-        self.drop_new_programs();
-        for (program, handle) in std::mem::take(&mut self.replaced) {
-            let path = self.pins.program(&format!("{}-new", program.name()));
-            bpf_calls::pin(&handle, &path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
-        }
-        self.swap_programs_and_links()?;
+        let users = self.users()?;
+        self.put_back(&users)?;
         self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
     }
 
