@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::kernel::KernelError;
@@ -75,7 +76,14 @@ impl Pins {
         for dir in ["maps", "programs", "links"] {
             let dir = self.root.join(dir);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
-                KernelError::new(format!("cannot make the pin directory {}", dir.display()), error)
+                let kind = error.kind();
+                let failed =
+                    KernelError::new(format!("cannot make the pin directory {}", dir.display()), error);
+                match kind {
+                    io::ErrorKind::ReadOnlyFilesystem => failed.hint(READ_ONLY),
+                    io::ErrorKind::PermissionDenied => failed.hint(RIGHTS),
+                    _ => failed,
+                }
             })?;
         }
         Ok(())
@@ -102,18 +110,80 @@ impl Pins {
         if is_bpffs(dir) {
             return Ok(());
         }
-        let standard = Path::new("/sys/fs/bpf");
-        if !self.root.starts_with(standard) {
+        if !self.root.starts_with(STANDARD) {
             return Err(KernelError::plain(format!(
                 "the pin directory {} is on no bpffs",
                 self.root.display()
             ))
             .hint("choose one below /sys/fs/bpf, or mount one: mount -t bpf bpf DIR"));
         }
-        mount(Some("bpf"), standard, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        mount(Some(SOURCE), STANDARD, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
             .map_err(|error| KernelError::new("cannot mount a bpffs on /sys/fs/bpf", error).hint(RIGHTS))
+    }
+
+    /// Unmounts /sys/fs/bpf again if mptm mounted it, and nobody has put anything there or is using it.
+    pub fn release_bpffs(&self) -> Result<(), KernelError> {
+        let cannot = |error: io::Error| KernelError::new("cannot unmount the bpffs on /sys/fs/bpf", error);
+        if !self.root.starts_with(STANDARD) || !is_own_mount().map_err(cannot)? {
+            return Ok(());
+        }
+        for entry in fs::read_dir(STANDARD).map_err(cannot)? {
+            if !PRELOADED.iter().any(|name| entry.as_ref().is_ok_and(|entry| entry.file_name() == **name)) {
+                return Ok(());
+            }
+        }
+        match umount2(STANDARD, MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(Errno::EBUSY) => Ok(()),
+            Err(error) => Err(cannot(error.into()).hint(RIGHTS)),
+        }
     }
 }
 
+/// Where a bpffs is looked for, and mounted if there is none.
+const STANDARD: &str = "/sys/fs/bpf";
+/// What mptm's own mounts have as their source, so that they are known again.
+const SOURCE: &str = "mptm";
+/// What the kernel itself puts into every bpffs.
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
+/// Whether what is mounted on /sys/fs/bpf, uppermost, is mptm's own.
+fn is_own_mount() -> io::Result<bool> {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    Ok(mounts.lines().rev().find_map(source_of_standard) == Some(SOURCE))
+}
+
+/// The source of a line of mountinfo (proc_pid_mountinfo(5)) if it is about a bpffs on /sys/fs/bpf; "" for another
+/// file system there.
+fn source_of_standard(line: &str) -> Option<&str> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    if mount.split(' ').nth(4) != Some(STANDARD) {
+        return None;
+    }
+    let mut fields = file_system.split(' ');
+    let kind = fields.next();
+    fields.next().map(|source| if kind == Some("bpf") { source } else { "" })
+}
+
+/// What to do about a bpffs that can't be written.
+const READ_ONLY: &str = "mount -o remount,rw makes it writable; in a systemd unit, ProtectKernelTunables=yes makes it \
+                         read-only";
+
 /// What to do about missing rights.
 pub const RIGHTS: &str = "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN";
+
+#[cfg(test)]
+mod tests {
+    use super::source_of_standard;
+
+    #[test]
+    fn mountinfo() {
+        let line = "31 24 0:27 / /sys/fs/bpf rw,relatime shared:9 - bpf mptm rw,mode=700";
+        assert_eq!(source_of_standard(line), Some("mptm"));
+        let line = "31 24 0:27 / /sys/fs/bpf rw,nosuid shared:9 master:1 - bpf bpf rw,mode=700";
+        assert_eq!(source_of_standard(line), Some("bpf"));
+        let line = "31 24 0:27 / /sys/fs/bpf rw - tmpfs mptm rw";
+        assert_eq!(source_of_standard(line), Some(""));
+        let line = "31 24 0:27 / /sys/fs/bpf/mptm rw - bpf mptm rw";
+        assert_eq!(source_of_standard(line), None);
+    }
+}
