@@ -71,9 +71,8 @@ impl BpfDataPlane {
         reuse: Option<&Pins>,
     ) -> Result<MptmSkel<'o>, KernelError> {
         take_libbpf_log();
-        let mut open = MptmSkelBuilder::default()
-            .open(object)
-            .map_err(|error| KernelError::new("cannot open the BPF object in this binary", cause(&error)))?;
+        let mut open =
+            MptmSkelBuilder::default().open(object).map_err(|error| explain_load_failure(&error))?;
         if let Some(pins) = reuse {
             for mut map in open.open_object_mut().maps_mut() {
                 let path = pins.map(&map.name().to_string_lossy());
@@ -188,27 +187,27 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {
-        match fs::symlink_metadata(self.pins.root()) {
+        let mut entries = match fs::read_dir(self.pins.root()) {
+            Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(KernelError::new(
-                    format!("cannot look at the pin directory {}", self.pins.root().display()),
+                let denied = error.kind() == io::ErrorKind::PermissionDenied;
+                let failed = KernelError::new(
+                    format!("cannot look into the pin directory {}", self.pins.root().display()),
                     error,
-                )
-                .hint(RIGHTS));
+                );
+                return Err(failed.hint(if denied { RIGHTS } else { "--pin chooses another" }));
             }
-            Ok(_) if !self.pins.exists() => {
-                let empty = fs::read_dir(self.pins.root()).is_ok_and(|mut entries| entries.next().is_none());
-                if empty {
-                    return Ok(None);
-                }
-                return Err(KernelError::plain(format!(
-                    "{} holds something else than mptm's pins",
-                    self.pins.root().display()
-                ))
-                .hint("choose another directory with --pin"));
+        };
+        if !self.pins.exists() {
+            if entries.next().is_none() {
+                return Ok(None);
             }
-            Ok(_) => {}
+            return Err(KernelError::plain(format!(
+                "{} holds something else than mptm's pins",
+                self.pins.root().display()
+            ))
+            .hint("choose another directory with --pin"));
         }
         self.get(Map::Meta, &0_u32.to_ne_bytes())
     }
@@ -235,6 +234,7 @@ impl DataPlane for BpfDataPlane {
             if self.pins.root().exists() {
                 fs::remove_dir(self.pins.root()).map_err(|error| {
                     KernelError::new(format!("cannot replace {}", self.pins.root().display()), error)
+                        .hint("if another mptm has just made it, apply again")
                 })?;
             }
             fs::rename(staging.root(), self.pins.root()).map_err(|error| {
@@ -243,6 +243,7 @@ impl DataPlane for BpfDataPlane {
         })();
         if result.is_err() {
             staging.remove()?;
+            self.pins.release_bpffs()?;
         }
         result
     }
@@ -285,7 +286,8 @@ impl DataPlane for BpfDataPlane {
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         self.replaced.clear();
         self.pins.staging().remove()?;
-        self.pins.remove()
+        self.pins.remove()?;
+        self.pins.release_bpffs()
     }
 
     fn entries(&self, map: Map) -> Result<Entries, KernelError> {
@@ -450,8 +452,10 @@ fn cause(error: &libbpf_rs::Error) -> io::Error {
 /// Why the kernel would not take the programs.
 fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
     let error = KernelError::new("cannot load the BPF programs", cause(error));
-    if error.source.as_ref().and_then(io::Error::raw_os_error) == Some(libc::EPERM) {
-        return error.hint(RIGHTS);
+    match error.source.as_ref().and_then(io::Error::raw_os_error) {
+        Some(libc::EPERM) => return error.hint(RIGHTS),
+        Some(libc::EMFILE) => return error.hint("it takes some 50 open files: see `ulimit -n`"),
+        _ => {}
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return error
@@ -485,4 +489,22 @@ fn capture_libbpf() {
 
 fn take_libbpf_log() -> String {
     std::mem::take(&mut LIBBPF_LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ErrorExt;
+
+    use super::*;
+
+    #[test]
+    fn causes_keep_their_numbers() {
+        for code in [libc::E2BIG, libc::ENOSPC, libc::EMFILE, libc::EINVAL, libc::EPERM] {
+            let error = libbpf_rs::Error::from_raw_os_error(code);
+            assert_eq!(cause(&error).raw_os_error(), Some(code));
+            assert_eq!(cause(&error.context("while loading (or so)")).raw_os_error(), Some(code));
+        }
+        let other = libbpf_rs::Error::from(io::Error::other("no number"));
+        assert_eq!(cause(&other).to_string(), "no number");
+    }
 }

@@ -9,6 +9,7 @@ mod netns;
 mod network;
 mod peers;
 mod pins;
+mod rights;
 mod routes;
 mod settings;
 
@@ -16,3 +17,4 @@ pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
 pub use netns::enter_netns;
 pub use network::LinuxNetwork;
+pub use rights::require_rights;
