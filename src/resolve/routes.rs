@@ -8,6 +8,7 @@ use super::interfaces::{End, Ends};
 use super::{Context, Findings};
 use crate::config::model::{Addresses, Location, Name, Role};
 use crate::mac::MacAddr;
+use crate::render;
 use crate::state::{Route, State};
 
 type Table = BTreeMap<IpNet, Route>;
@@ -42,8 +43,9 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
                 findings.error(
                     &tunnel.at,
                     format!(
-                        "tunnel {name}: no workload of segment {} has {from}, which `from` names",
-                        tunnel.segment
+                        "tunnel {name}: no workload of segment {} has {}, which `from` names",
+                        tunnel.segment,
+                        render::prefix(from)
                     ),
                     "`from` lists addresses of this node's workloads",
                 );
@@ -125,7 +127,7 @@ fn insert(
         let other = owner(&other);
         findings.error(
             at,
-            format!("{new}: {prefix} of segment {segment} is already that of {other}"),
+            format!("{new}: {} of segment {segment} is already that of {other}", render::prefix(&prefix)),
             "an address has one place in a segment; another `segment` may use it again",
         );
     }
@@ -172,7 +174,11 @@ fn add_pairs(
         match pairs.insert(*prefix, tunnel.clone()) {
             Some(other) if other != *tunnel => findings.error(
                 at,
-                format!("tunnel {tunnel}: from {source} to {prefix} is already the way of tunnel {other}"),
+                format!(
+                    "tunnel {tunnel}: from {} to {} is already the way of tunnel {other}",
+                    render::prefix(source),
+                    render::prefix(prefix)
+                ),
                 "a pair of source and destination takes one tunnel: make one `from` or `inner` narrower",
             ),
             _ => {}

@@ -147,7 +147,7 @@ fn two_owners() {
     assert_eq!(
         errors(&fake, &text),
         [
-            "interface w1: 10.250.0.100/32 of segment default is already that of interface w0 (an address has one place in \
+            "interface w1: 10.250.0.100 of segment default is already that of interface w0 (an address has one place in \
           a segment; another `segment` may use it again)"
         ]
     );
@@ -305,7 +305,7 @@ fn from_splits_and_gathers() {
     assert_eq!(
         errors(&scene(), &text),
         [
-            "tunnel t: no workload of segment default has 10.1.1.1/32, which `from` names (`from` lists addresses of this \
+            "tunnel t: no workload of segment default has 10.1.1.1, which `from` names (`from` lists addresses of this \
           node's workloads)"
         ]
     );
