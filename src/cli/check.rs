@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anstream::{eprintln, print};
 
-use super::{CliError, Global};
+use super::{CliError, Global, count};
 use crate::config;
 
 pub fn run(global: &Global, print_it: bool) -> Result<ExitCode, CliError> {
@@ -13,10 +13,10 @@ pub fn run(global: &Global, print_it: bool) -> Result<ExitCode, CliError> {
         print!("{}", config::print(&loaded.config));
     } else {
         eprintln!(
-            "{}: {} interfaces and {} tunnels, no errors",
+            "{}: {} and {}, no errors",
             global.config.display(),
-            loaded.config.interfaces.len(),
-            loaded.config.tunnels.len()
+            count(loaded.config.interfaces.len(), "interface"),
+            count(loaded.config.tunnels.len(), "tunnel")
         );
     }
     Ok(ExitCode::SUCCESS)

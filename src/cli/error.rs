@@ -5,6 +5,7 @@ use std::error::Error;
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 
+use super::count;
 use crate::apply::ApplyError;
 use crate::config::Diagnostics;
 use crate::kernel::KernelError;
@@ -55,11 +56,14 @@ impl CliError {
             Self::Apply(error) => {
                 print_one(&error.source.what, None, causes(&error.source), error.source.hint.as_deref());
                 eprintln!("  step: {}", error.step);
-                if error.stuck.is_empty() {
-                    eprintln!("  undone: the {} steps before it, so nothing is changed", error.undone);
-                } else {
-                    eprintln!("  undone: {} steps before it, but not all:", error.undone);
-                    error.stuck.iter().for_each(|(step, cause)| eprintln!("    {step}: {cause}"));
+                let before = count(error.undone, "step");
+                match (error.stuck.is_empty(), error.undone) {
+                    (true, 0) => eprintln!("  nothing is changed"),
+                    (true, _) => eprintln!("  undone: {before} before it, so nothing is changed"),
+                    (false, _) => {
+                        eprintln!("  undone: {before} before it, but not all:");
+                        error.stuck.iter().for_each(|(step, cause)| eprintln!("    {step}: {cause}"));
+                    }
                 }
             }
             Self::Other { what, hint } => print_one(what, None, Vec::new(), hint.as_deref()),
@@ -83,14 +87,17 @@ fn causes(error: &dyn Error) -> Vec<String> {
 }
 
 fn print_one(what: &str, at: Option<&str>, causes: Vec<String>, hint: Option<&str>) {
-    eprintln!("{RED}error{RED:#}: {BOLD}{what}{BOLD:#}");
+    let because = causes.iter().fold(String::new(), |text, cause| text + ": " + cause);
+    eprintln!("{RED}error{RED:#}: {BOLD}{what}{because}{BOLD:#}");
     if let Some(at) = at {
         eprintln!("  --> {at}");
     }
-    for cause in causes {
-        eprintln!("  cause: {cause}");
-    }
+    print_hint(hint);
+}
+
+/// Every line of a hint stands under its first.
+fn print_hint(hint: Option<&str>) {
     if let Some(hint) = hint {
-        eprintln!("  hint: {hint}");
+        eprintln!("  hint: {}", hint.replace('\n', "\n        "));
     }
 }

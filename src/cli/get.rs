@@ -19,10 +19,14 @@ pub fn run(
     let live = global.kernel()?.read_existing(&global.pin)?;
     let pair = format!("{source} -> {destination} in segment {segment}");
     let fail = |what: String, hint: &str| Err(CliError::Other { what, hint: Some(hint.into()) });
+    let show = render::prefix;
     let (from, tunnel, prefix) = match way(&live.state, segment, source, destination) {
         Way::Tunnel { from, tunnel, prefix } => (from, tunnel, prefix),
         Way::Local { from, to, prefix } => {
-            println!("{pair}\n  from      {from}\n  route     {prefix}\n  workload  {to}, on this node");
+            println!(
+                "{pair}\n  from      {from}\n  route     {}\n  workload  {to}, on this node",
+                show(&prefix)
+            );
             return Ok(ExitCode::SUCCESS);
         }
         Way::NoRoute if !live.state.segments.contains_key(segment) => {
@@ -45,7 +49,7 @@ pub fn run(
             );
         }
     };
-    println!("{pair}\n  from      {from}\n  route     {prefix}\n  tunnel    {tunnel}");
+    println!("{pair}\n  from      {from}\n  route     {}\n  tunnel    {tunnel}", show(&prefix));
     let Some(tunnel) = live.state.tunnels.get(&tunnel) else {
         return fail(format!("{pair}: its tunnel is not there"), "run `mptm apply`");
     };

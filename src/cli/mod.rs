@@ -19,7 +19,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
-use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, enter_netns};
+use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, enter_netns, require_rights};
 use crate::store::{self, Live};
 
 pub use error::CliError;
@@ -120,7 +120,15 @@ pub fn main() -> ExitCode {
     // Rust ignores SIGPIPE, and a print into `head` would then panic. Nothing is printed in the middle of a change.
     // SAFETY: no other thread is there yet, and the default action is no handler of ours.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where the terminal is gone, nothing is left to say.
+            let _ = error.print();
+            // clap's own code for errors, 2, would be that of changes.
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
@@ -135,6 +143,11 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         enter_netns(netns)?;
     }
     match &cli.command {
+        Command::Apply(ApplyArgs { dry_run: false, .. }) => require_rights("apply")?,
+        Command::Down { dry_run: false } => require_rights("take anything down")?,
+        _ => {}
+    }
+    match &cli.command {
         Command::Check { print } => check::run(&cli.global, *print),
         Command::Apply(args) => apply::run(&cli.global, args),
         Command::Status { json } => status::run(&cli.global, *json),
@@ -145,6 +158,11 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Monitor { count } => monitor::run(&cli.global, *count),
         Command::Down { dry_run } => down::run(&cli.global, *dry_run),
     }
+}
+
+/// `1 tunnel`, `2 tunnels`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 impl Global {

@@ -40,9 +40,9 @@ fn drift(global: &Global, kernel: &Kernel, live: &Live) -> Drift {
         Ok(loaded) => loaded,
         Err(CliError::Config(diagnostics)) => {
             return Drift::Unknown(format!(
-                "{} has {} errors: see `mptm check`",
+                "{} has {}: see `mptm check`",
                 global.config.display(),
-                diagnostics.len()
+                super::count(diagnostics.len(), "error")
             ));
         }
         Err(error) => return Drift::Unknown(error.to_string()),
@@ -139,7 +139,7 @@ fn shorten(list: Vec<String>) -> String {
     }
 }
 
-fn count(count: Count) -> String {
+fn traffic(count: Count) -> String {
     format!("{} / {}", count.packets, bytes(count.bytes))
 }
 
@@ -171,8 +171,8 @@ fn tunnels_table(live: &Live, counters: &Counters) -> String {
             remote,
             tunnel.mtu.to_string(),
             routes.get(&**name).copied().unwrap_or_default().to_string(),
-            count(stats.encap),
-            count(stats.decap),
+            traffic(stats.encap),
+            traffic(stats.decap),
         ]);
     }
     if rows.len() == 1 { String::new() } else { format!("\n{}", align(&rows)) }
