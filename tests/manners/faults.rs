@@ -1,0 +1,176 @@
+//! Wrong files and command lines, a map that is full, and an apply that is cut short.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::{self, Lab, MPTM, Outcome};
+use crate::snapshot::{Machine, Pinned};
+use crate::traffic::reaches;
+
+#[test]
+fn files_that_cannot_be_read() {
+    lab::run("faults: unreadable files", |lab| {
+        let node = &lab.a;
+        node.apply(&node.plain_file());
+        let (machine, pinned) = (Machine::look(lab), Pinned::look(&node.pin));
+        let file = node.file.display().to_string();
+        let refused = |parts: &[&str]| {
+            for command in ["check", "check --print", "apply", "apply --dry-run", "apply --json"] {
+                node.mptm(command).refused(&[&[file.as_str()], parts].concat());
+            }
+            let status = node.mptm("status").done().stdout;
+            assert!(
+                status.contains(&format!("drift: unknown: {file} has 1 error: see `mptm check`")),
+                "{status}"
+            );
+        };
+        fs::remove_file(&node.file).unwrap();
+        refused(&["cannot read", "No such file or directory", "name the file with -c FILE or MPTM_CONFIG"]);
+        fs::create_dir(&node.file).unwrap();
+        refused(&["cannot read", "Is a directory", "name a file"]);
+        fs::remove_dir(&node.file).unwrap();
+        fs::write(&node.file, b"\xff\xfe[interface.w]\n").unwrap();
+        refused(&["UTF-8"]);
+        node.write("[interface.w\nrole = 1\n");
+        refused(&["a.toml:1:", "^"]);
+        node.write(&(node.plain_file() + "colour = 1\n"));
+        refused(&["a.toml:13:1", "colour", "^^^^^^"]);
+        Pinned::look(&node.pin).must_be(&pinned);
+        Machine::look(lab).must_be(&machine);
+    });
+}
+
+#[test]
+fn standard_input() {
+    lab::run("faults: standard input", |lab| {
+        let node = &lab.a;
+        let plain = node.plain_file();
+        let applied = node.mptm_reading("apply -c -", &plain).done();
+        assert!(applied.stdout.contains("+ tunnel far"), "{applied:?}");
+        node.mptm_reading("apply -c - --detailed-exitcode", &plain).nothing_to_do();
+        node.mptm_reading("apply -c -", &plain.replace("42", "4x2")).refused(&["--> -:10:", "^"]);
+        let removed = node.mptm_reading("apply -c -", "").done();
+        assert!(removed.stdout.contains("- tunnel far"), "{removed:?}");
+        assert!(!node.pin.exists());
+    });
+}
+
+/// What may be known without a kernel is found out without one, and errors never look like changes (2).
+#[test]
+fn command_lines() {
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        Outcome::of(Command::new(MPTM).args(arguments).stdin(Stdio::null())).refused(parts);
+    };
+    refused(
+        &["-n", "a/b", "status"],
+        &["'a/b'", "--netns", "a name as in `ip netns`, an absolute path, or pid:N"],
+    );
+    refused(&["get", "10.0.0.1", "10.0.0.256"], &["'10.0.0.256'", "<DESTINATION>"]);
+    refused(&["get", "10.0.0.1"], &["<DESTINATION>"]);
+    refused(&["aply"], &["'aply'", "similar subcommand exists: 'apply'"]);
+    refused(&["apply", "--dryrun"], &["'--dryrun'", "'--dry-run'"]);
+    refused(&["down", "--json"], &["'--json'"]);
+    let nothing = Outcome::of(&mut Command::new(MPTM));
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(1), ""));
+    assert!(nothing.stderr.contains("Usage: mptm"));
+}
+
+#[test]
+fn namespaces_that_are_not_there() {
+    lab::run("faults: missing namespaces", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let apply = |netns: &str| {
+            let mut command = Command::new(MPTM);
+            Outcome::of(
+                command.arg("-c").arg(&node.file).arg("--pin").arg(&node.pin).args(["-n", netns, "apply"]),
+            )
+        };
+        apply("nowhere")
+            .refused(&["cannot enter network namespace nowhere: No such file", "hint: `ip netns list`"]);
+        apply("/etc/passwd").refused(&[
+            "cannot enter network namespace /etc/passwd",
+            "hint: /etc/passwd is not the file of a network namespace",
+        ]);
+        apply("pid:4194304")
+            .refused(&["cannot enter network namespace pid:4194304", "hint: process 4194304 is gone"]);
+        assert!(!node.pin.exists());
+        let path = format!("/run/netns/{}", node.netns);
+        let mut command = Command::new(MPTM);
+        Outcome::of(
+            command.arg("-c").arg(&node.file).arg("--pin").arg(&node.pin).args(["-n", &path, "apply"]),
+        )
+        .done();
+        node.mptm("apply").nothing_to_do();
+    });
+}
+
+/// One tunnel more than there is room for.
+#[test]
+fn a_full_map() {
+    lab::run("faults: a full map", |lab: &Lab| {
+        let node = &lab.a;
+        let tunnels = |count: u32| {
+            let mut file = node.plain_file();
+            for id in 1..count {
+                let (high, low) = (id >> 8, id & 255);
+                write!(
+                    file,
+                    "[tunnel.t{id}]\nprotocol = \"vxlan\"\nid = {id}\nremote = \"10.30.30.2\"\ninner = [\"10.{}.{}.{low}\"]\n",
+                    100 + (high >> 8),
+                    high & 255
+                )
+                .unwrap();
+            }
+            file
+        };
+        let before = Machine::look(lab);
+        node.write(&tunnels(16385));
+        node.mptm("apply").refused(&["there are 16385 tunnels, and room for 16384", "hint: spread them"]);
+        Machine::look(lab).must_be(&before);
+        node.write(&tunnels(16384));
+        assert_eq!(node.mptm("apply").code, Some(0));
+        let pinned = Pinned::look(&node.pin);
+        node.mptm("apply").nothing_to_do();
+        node.write(&tunnels(16385));
+        node.mptm("apply").refused(&["there are 16385 tunnels, and room for 16384", "hint: spread them"]);
+        Pinned::look(&node.pin).must_be(&pinned);
+        let shown = node.mptm("down").done().stdout.lines().count();
+        assert!(shown < 300, "{shown} lines are no reading");
+        Machine::look(lab).must_be(&before);
+    });
+}
+
+/// Killed at some moment of an apply or a down, the next apply makes it whole, and the next down leaves nothing.
+#[test]
+fn cut_short() {
+    lab::run("faults: cut short", |lab| {
+        let node = &lab.a;
+        lab.b.apply(&lab.b.plain_file());
+        node.write(&node.plain_file());
+        let before = Machine::look(lab);
+        let mut killed = 0;
+        for (round, command) in (0..24).zip(["apply", "apply", "down"].into_iter().cycle()) {
+            let signal = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL][round % 3];
+            let mut child =
+                node.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(Duration::from_millis(4 * round as u64));
+            let _ = kill(Pid::from_raw(child.id() as i32), signal);
+            killed += usize::from(child.wait().unwrap().code().is_none());
+            if round % 4 == 3 {
+                assert_eq!(node.mptm("down").code, Some(0), "after round {round}");
+                Machine::look(lab).must_be(&before);
+            }
+        }
+        assert!(killed >= 6, "only {killed} of 24 were caught");
+        node.mptm("apply").done();
+        node.mptm("apply").nothing_to_do();
+        assert!(reaches(lab));
+    });
+}

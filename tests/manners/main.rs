@@ -1,0 +1,14 @@
+//! How mptm behaves towards a machine that is not its own: the real binary on the real kernel, as root.
+
+mod change;
+mod down;
+mod drift;
+mod faults;
+mod lab;
+mod mounts;
+mod noop;
+mod output;
+mod refused;
+mod rights;
+mod snapshot;
+mod traffic;

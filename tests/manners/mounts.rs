@@ -1,0 +1,90 @@
+//! The bpffs that mptm mounts when there is none, in a mount namespace of the test's own.
+
+use std::process::{Command, Output};
+
+use crate::lab::{self, MPTM, Node};
+
+/// What is mounted on /sys/fs/bpf: the source.
+const SOURCE: &str = "awk '$2 == \"/sys/fs/bpf\" { print $1 }' /proc/self/mounts";
+
+/// A shell script without any bpffs, where `$m` is mptm for the node.
+fn shell(node: &Node, script: &str) -> Output {
+    let m = format!("env MPTM_PIN=/sys/fs/bpf/mptm {MPTM} -c {} -n {}", node.file.display(), node.netns);
+    let script = format!("while umount -l /sys/fs/bpf 2>/dev/null; do :; done\nm='{m}'\n{script}");
+    Command::new("unshare").args(["-m", "--propagation", "private", "sh", "-ec", &script]).output().unwrap()
+}
+
+/// What it prints; it must work.
+fn output_of(node: &Node, script: &str) -> String {
+    let output = shell(node, script);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn it_is_mounted_and_unmounted() {
+    lab::run("mounts: mounted and unmounted", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let script = format!(
+            "grep -v netns /proc/self/mounts > {before}\n\
+             $m apply --dry-run > /dev/null; grep -v netns /proc/self/mounts | diff - {before}\n\
+             $m apply > /dev/null\n{SOURCE}; stat -c %a /sys/fs/bpf; $m apply; {SOURCE}\n\
+             $m down > /dev/null\ngrep -v netns /proc/self/mounts | diff - {before}\necho done",
+            before = lab.path("mounts").display()
+        );
+        assert_eq!(output_of(node, &script), "mptm\n1700\nmptm\ndone\n");
+    });
+}
+
+#[test]
+fn it_stays_while_others_use_it() {
+    lab::run("mounts: others use it", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let pinned = "$m apply > /dev/null; mkdir /sys/fs/bpf/theirs; $m down > /dev/null; ls /sys/fs/bpf";
+        assert!(output_of(node, &format!("{pinned}\n{SOURCE}")).ends_with("theirs\nmptm\n"));
+        let inside = "$m apply > /dev/null; cd /sys/fs/bpf; $m down > /dev/null";
+        assert_eq!(output_of(node, &format!("{inside}\n{SOURCE}")), "mptm\n");
+        let another = "$m --pin /sys/fs/bpf/other apply > /dev/null; $m down 2>&1; $m --pin /sys/fs/bpf/other status > /dev/null";
+        assert_eq!(output_of(node, &format!("{another}\n{SOURCE}")), "Nothing to do.\nmptm\n");
+    });
+}
+
+#[test]
+fn a_mount_of_others_stays() {
+    lab::run("mounts: of others", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let script =
+            format!("mount -t bpf theirs /sys/fs/bpf; $m apply > /dev/null; $m down > /dev/null\n{SOURCE}");
+        assert_eq!(output_of(node, &script), "theirs\n");
+        // Even above one of mptm's.
+        let script = format!(
+            "mount -t bpf mptm /sys/fs/bpf; mount -t bpf theirs /sys/fs/bpf; $m apply > /dev/null; $m down > /dev/null\n{SOURCE}"
+        );
+        assert_eq!(output_of(node, &script), "mptm\ntheirs\n");
+    });
+}
+
+/// The kernel will not take the programs, here for want of file descriptors: the mount goes again.
+#[test]
+fn a_failure_unmounts() {
+    lab::run("mounts: after a failure", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let failed = shell(node, &format!("prlimit --nofile=16 $m apply || echo $?\n{SOURCE}"));
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        assert_eq!(String::from_utf8_lossy(&failed.stdout), "1\n", "{stderr}");
+        for part in ["cannot load the BPF programs: Too many open files", "nothing is changed", "ulimit -n"] {
+            assert!(stderr.contains(part), "{stderr}");
+        }
+
+        // A step after it fails: there is no such mode for a veth.
+        node.write(&node.plain_file().replace("\"workload\"", "\"workload\"\nmode = \"offload\""));
+        let failed = shell(node, &format!("$m apply || echo $?\n{SOURCE}"));
+        let stderr = String::from_utf8_lossy(&failed.stderr);
+        assert_eq!(String::from_utf8_lossy(&failed.stdout), "1\n", "{stderr}");
+        assert!(stderr.contains("cannot attach mptm_encap to w in offload mode"), "{stderr}");
+    });
+}
