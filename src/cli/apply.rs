@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, print, println};
+use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use terminal_size::terminal_size;
 
 use super::error::warn;
-use super::{ApplyArgs, CliError, Global, Kernel};
+use super::{ApplyArgs, CliError, Global, Kernel, print};
 use crate::apply;
 use crate::plan::{Plan, plan};
 use crate::render;
@@ -29,10 +29,10 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     let plan = plan(&resolved.state, &live.state);
 
     if args.dry_run {
-        show(&plan, args.json, &format!("Would do: {}.", render::summary(&plan)));
+        show(&plan, args.json, &format!("Would do: {}.", render::summary(&plan)))?;
     } else {
         carry_out(&plan, &resolved.state, &mut kernel, &mut live)?;
-        show(&plan, args.json, &format!("Done: {}.", render::summary_done(&plan)));
+        show(&plan, args.json, &format!("Done: {}.", render::summary_done(&plan)))?;
     }
     let changes = !plan.is_empty() && args.detailed_exitcode;
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
@@ -55,15 +55,17 @@ pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut L
 }
 
 /// Prints a plan: data on standard output, talk on standard error.
-pub fn show(plan: &Plan, json: bool, summary: &str) {
+pub fn show(plan: &Plan, json: bool, summary: &str) -> Result<(), CliError> {
     if json {
-        println!("{:#}", render::json(plan));
-    } else if plan.is_empty() {
-        eprintln!("Nothing to do.");
-    } else {
-        print!("{}", text(plan));
-        eprintln!("{summary}");
+        return print(&format!("{:#}\n", render::json(plan)));
     }
+    if plan.is_empty() {
+        eprintln!("Nothing to do.");
+        return Ok(());
+    }
+    print(&text(plan))?;
+    eprintln!("{summary}");
+    Ok(())
 }
 
 /// A plan's lines, with the signs coloured, folded for the terminal if there is one.

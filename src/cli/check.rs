@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, print};
+use anstream::eprintln;
 
-use super::{CliError, Global, count};
+use super::{CliError, Global, count, print};
 use crate::config;
 
 pub fn run(global: &Global, print_it: bool) -> Result<ExitCode, CliError> {
     let loaded = global.load()?;
     if print_it {
-        print!("{}", config::print(&loaded.config));
+        print(&config::print(&loaded.config))?;
     } else {
         eprintln!(
             "{}: {} and {}, no errors",

@@ -14,10 +14,10 @@ pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
     let nothing = State::default();
     let plan = plan(&nothing, &live.state);
     if dry_run {
-        show(&plan, false, &format!("Would do: {}.", render::summary(&plan)));
+        show(&plan, false, &format!("Would do: {}.", render::summary(&plan)))?;
     } else {
         carry_out(&plan, &nothing, &mut kernel, &mut live)?;
-        show(&plan, false, &format!("Done: {}.", render::summary_done(&plan)));
+        show(&plan, false, &format!("Done: {}.", render::summary_done(&plan)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

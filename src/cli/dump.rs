@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use anstream::print;
-
 use super::error::warn;
-use super::{CliError, Global};
+use super::{CliError, Global, print};
 use crate::config;
 use crate::dump::dump;
 
@@ -15,6 +13,6 @@ pub fn run(global: &Global) -> Result<ExitCode, CliError> {
     for left_out in &dump.left_out {
         warn(&format!("left out: {left_out}"));
     }
-    print!("{}", config::print(&dump.config));
+    print(&config::print(&dump.config))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use anstream::println;
-
-use super::{CliError, Global};
+use super::{CliError, Global, print};
 use crate::lookup::{Way, way};
 use crate::protocol;
 use crate::render;
@@ -23,10 +21,10 @@ pub fn run(
     let (from, tunnel, prefix) = match way(&live.state, segment, source, destination) {
         Way::Tunnel { from, tunnel, prefix } => (from, tunnel, prefix),
         Way::Local { from, to, prefix } => {
-            println!(
-                "{pair}\n  from      {from}\n  route     {}\n  workload  {to}, on this node",
+            print(&format!(
+                "{pair}\n  from      {from}\n  route     {}\n  workload  {to}, on this node\n",
                 show(&prefix)
-            );
+            ))?;
             return Ok(ExitCode::SUCCESS);
         }
         Way::NoRoute if !live.state.segments.contains_key(segment) => {
@@ -49,17 +47,19 @@ pub fn run(
             );
         }
     };
-    println!("{pair}\n  from      {from}\n  route     {}\n  tunnel    {tunnel}", show(&prefix));
-    let Some(tunnel) = live.state.tunnels.get(&tunnel) else {
-        return fail(format!("{pair}: its tunnel is not there"), "run `mptm apply`");
+    let Some(state) = live.state.tunnels.get(&tunnel) else {
+        return fail(format!("{pair}: its tunnel {tunnel} is not there"), "run `mptm apply`");
     };
-    for (key, value) in render::tunnel(tunnel).into_iter().filter(|(_, value)| !value.is_empty()) {
-        println!("    {key:<10}  {value}");
+    let mut text =
+        format!("{pair}\n  from      {from}\n  route     {}\n  tunnel    {tunnel}\n", show(&prefix));
+    for (key, value) in render::tunnel(state).into_iter().filter(|(_, value)| !value.is_empty()) {
+        text += &format!("    {key:<10}  {value}\n");
     }
-    println!("  outer header (lengths, checksum and source port are filled in per packet)");
-    for line in protocol::header(tunnel).bytes.chunks(16) {
+    text += "  outer header (lengths, checksum and source port are filled in per packet)\n";
+    for line in protocol::header(state).bytes.chunks(16) {
         let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-        println!("    {}", hex.join(" "));
+        text += &format!("    {}\n", hex.join(" "));
     }
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod monitor;
 mod status;
 mod table;
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -163,6 +164,15 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
 /// `1 tunnel`, `2 tunnels`.
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Writes to standard output, without colours where they don't belong.
+fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| CliError::Other {
+        what: format!("cannot write to standard output: {error}"),
+        hint: None,
+    })
 }
 
 impl Global {

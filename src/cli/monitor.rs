@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anstream::{eprintln, println};
+use anstream::eprintln;
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 use super::error::warn;
-use super::{CliError, Global};
+use super::{CliError, Global, print};
 use crate::counters::ACTIONS;
 use crate::kernel::{Program, abi};
 use crate::reason::Reason;
@@ -25,12 +25,13 @@ pub fn run(global: &Global, count: Option<u64>) -> Result<ExitCode, CliError> {
     if left == Some(0) {
         return Ok(ExitCode::SUCCESS);
     }
+    let mut printed = Ok(());
     kernel.bpf.watch_events(|event| {
-        println!("{}", line(event, &live));
+        printed = print(&format!("{}\n", line(event, &live)));
         left = left.map(|left| left - 1);
-        left != Some(0)
+        printed.is_ok() && left != Some(0)
     })?;
-    Ok(ExitCode::SUCCESS)
+    printed.map(|()| ExitCode::SUCCESS)
 }
 
 fn line(event: &abi::Event, live: &Live) -> String {

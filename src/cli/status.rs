@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anstream::{print, println};
 use serde_json::{Map, Value, json};
 
 use super::table::align;
-use super::{CliError, Global, Kernel};
+use super::{CliError, Global, Kernel, print};
 use crate::counters::{self, ACTIONS, Count, Counters};
 use crate::plan::{Plan, plan};
 use crate::render;
@@ -27,11 +26,11 @@ pub fn run(global: &Global, json: bool) -> Result<ExitCode, CliError> {
     let live = kernel.read_existing(&global.pin)?;
     let counters = counters::read(&kernel.bpf, &live.ids)?;
     let drift = drift(global, &kernel, &live);
-    if json {
-        println!("{:#}", as_json(global, &live, &counters, &drift));
+    print(&if json {
+        format!("{:#}\n", as_json(global, &live, &counters, &drift))
     } else {
-        print!("{}", as_text(global, &live, &counters, &drift));
-    }
+        as_text(global, &live, &counters, &drift)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

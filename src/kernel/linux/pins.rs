@@ -20,7 +20,8 @@ pub struct Pins {
 impl Pins {
     /// Below `root`, which need not be there.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        // An empty path, the only one that can't be made absolute, is told of where it is used.
+        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
     }
 
     /// The directory itself.
@@ -100,20 +101,25 @@ impl Pins {
         }
     }
 
-    /// Sees to it that the directory would lie on a bpffs; mounts /sys/fs/bpf if nothing is mounted there.
+    /// Sees to it that the directory can be made: its parent must be on a bpffs. Mounts one on /sys/fs/bpf if that is
+    /// the parent and nothing is mounted there.
     pub fn ensure_bpffs(&self) -> Result<(), KernelError> {
-        let mut dir = self.root.as_path();
-        while !dir.exists() {
-            dir = dir.parent().unwrap_or(Path::new("/"));
+        let root = self.root.display();
+        let parent = self.root.parent().unwrap_or(Path::new("/"));
+        if !parent.is_dir() {
+            return Err(KernelError::plain(format!(
+                "cannot make the pin directory {root}: there is no directory {}",
+                parent.display()
+            ))
+            .hint(format!("make it: mkdir -p {}", parent.display())));
         }
-        let is_bpffs = |dir: &Path| statfs(dir).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
-        if is_bpffs(dir) {
+        if statfs(parent).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC) {
             return Ok(());
         }
-        if !self.root.starts_with(STANDARD) {
+        if parent != Path::new(STANDARD) {
             return Err(KernelError::plain(format!(
-                "the pin directory {} is on no bpffs",
-                self.root.display()
+                "cannot make the pin directory {root}: {} is on no bpffs",
+                parent.display()
             ))
             .hint("choose one below /sys/fs/bpf, or mount one: mount -t bpf bpf DIR"));
         }
