@@ -1,0 +1,125 @@
+//! mptm against the kernel's own tunnel devices, both ways. The far node has no mptm, and its end of the wire does what
+//! a network card does.
+
+use crate::kernel_end::{addressed, device, port};
+use crate::site::{Site, exec, usual};
+use crate::traffic::{all_kinds, full_size, tcp};
+use crate::world::{self, ip};
+
+fn against_kernel(protocol: &str) {
+    world::run(&format!("the kernel's {protocol}"), |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        site.wire(1);
+        let far = addressed(&site, protocol, port(protocol));
+        site.nodes[0].apply(&usual(0, &format!("protocol = \"{protocol}\"\nid = 42")));
+        all_kinds(&c1, &far);
+        full_size(&c1, &far, || site.nodes[0].status());
+
+        assert_eq!(c1.neighbour(far.address), far.mac("tun0"));
+        assert_eq!(far.neighbour(c1.address), c1.mac("eth0"));
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+    });
+}
+
+#[test]
+fn vxlan() {
+    against_kernel("vxlan");
+}
+
+#[test]
+fn geneve() {
+    against_kernel("geneve");
+}
+
+#[test]
+fn vlan() {
+    against_kernel("vlan");
+}
+
+#[test]
+fn vxlan_under_a_bridge() {
+    world::run("the kernel's vxlan under a bridge", |world, _| {
+        let mut site = Site::new(world);
+        let [c1, c2] = site.two_containers();
+        site.wire(1);
+        device(&site, "vxlan", port("vxlan"));
+        let node = site.nodes[1].name.clone();
+        ip(&format!("-n {node} link add br0 type bridge"));
+        ip(&format!("-n {node} link set br0 up"));
+        for member in ["tun0", "c2"] {
+            ip(&format!("-n {node} link set {member} master br0"));
+        }
+        // The far node is no concern of mptm's.
+        exec(&c2.netns, "ip", "link set eth0 mtu 1450");
+        site.nodes[0].apply(&usual(0, "protocol = \"vxlan\"\nid = 42"));
+        all_kinds(&c1, &c2);
+        full_size(&c1, &c2, || site.nodes[0].status());
+        assert_eq!(c1.neighbour(c2.address), c2.mac("eth0"));
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+    });
+}
+
+/// Where the wire is a veth, its far end can be a peer like a container's: then nothing is done by hand there, either.
+fn peer_of_the_underlay(protocol: &str) {
+    world::run(&format!("{protocol}: the underlay's peer"), |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        let far = addressed(&site, protocol, port(protocol));
+        let peer = format!("peer = {{ netns = \"{}\", name = \"u2\" }}", site.nodes[1].name);
+        let file = usual(0, &format!("protocol = \"{protocol}\"\nid = 42"));
+        site.nodes[0].apply(&file.replace("role = \"underlay\"", &format!("role = \"underlay\"\n{peer}")));
+        all_kinds(&c1, &far);
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+
+        let features = || exec(&site.nodes[1].netns, "ethtool", "-k u2");
+        let managed = features();
+        site.nodes[0].down();
+        let before = features();
+        assert_ne!(managed, before, "down puts back what was there");
+        assert!(before.contains("\ntx-checksumming: on"), "{before}");
+        assert!(managed.contains("\ntx-checksumming: off"), "{managed}");
+    });
+}
+
+#[test]
+fn vxlan_with_the_underlays_peer() {
+    peer_of_the_underlay("vxlan");
+}
+
+#[test]
+fn vlan_with_the_underlays_peer() {
+    peer_of_the_underlay("vlan");
+}
+
+#[test]
+fn tunnels_of_others_go_on() {
+    world::run("tunnels of others go on", |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        site.wire(1);
+        let far = addressed(&site, "vxlan", port("vxlan"));
+        for node in 0..2 {
+            let name = &site.nodes[node].name;
+            let (own, other) = (node + 1, 2 - node);
+            ip(&format!(
+                "-n {name} link add host99 type vxlan id 99 local 10.30.30.{own} remote 10.30.30.{other} dstport 4789"
+            ));
+            ip(&format!("-n {name} addr add 192.168.99.{own}/24 dev host99"));
+            ip(&format!("-n {name} link set host99 up"));
+        }
+        site.nodes[0].apply(&usual(0, "protocol = \"vxlan\"\nid = 42"));
+        let (here, there) = (&site.nodes[0].netns, &site.nodes[1].netns);
+        tcp(here, there, "192.168.99.2".parse().unwrap(), 1 << 20);
+        tcp(there, here, "192.168.99.1".parse().unwrap(), 1 << 20);
+        let between = site.nodes[0].status();
+        assert_eq!((between.sent("t"), between.received("t")), (0, 0), "those packets were not mptm's");
+        assert!(between.action("mptm_decap", "pass") > 700, "but mptm let them by");
+        tcp(&c1.netns, there, far.address, 1 << 20);
+        let status = site.nodes[0].status();
+        assert!(status.received("t") > 0 && status.drops().is_empty(), "{:?}", status.drops());
+    });
+}
