@@ -14,6 +14,8 @@ use crate::state::{SavedSetting, SettingKey, State};
 const GRO: &str = "rx-gro";
 /// Checksums left to hardware that XDP redirects around.
 const CHECKSUM: &str = "tx-checksum-";
+/// VLAN tags left to hardware: beside the packet, where XDP cannot see them.
+const TX_VLAN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
 /// Takes VLAN tags off before XDP can see them.
 const RX_VLAN: &str = "rx-vlan-hw-parse";
 /// What lets the host route outer packets that carry its own address: forwarding, and no filter by source.
@@ -43,8 +45,8 @@ fn interface_settings(
     let peer = end.peer.as_ref().map(|(netns, link)| Device { netns, link, at: &interface.at });
 
     if let Some(peer) = peer.as_ref().filter(|_| manage.offloads && receives(context, name, interface)) {
-        // What leaves by the far end of the underlay is no business of this node.
-        let feeds_xdp = matches!(interface.role, Role::Workload { .. } | Role::Redirect { .. });
+        // What the peer sends comes as if from a wire, except to the host's stack.
+        let feeds_xdp = interface.role != Role::Pass;
         for (feature, value) in peer_features(context, peer, feeds_xdp, findings)? {
             want(context, state, peer, Setting::Feature(feature), |_| value)?;
         }
@@ -123,7 +125,7 @@ fn peer_features(
     for (name, feature) in context.net.features(peer.netns, &peer.link.name)? {
         let value = match name.as_str() {
             GRO => 1,
-            name if feeds_xdp && name.starts_with(CHECKSUM) => 0,
+            name if feeds_xdp && (name.starts_with(CHECKSUM) || TX_VLAN.contains(&name)) => 0,
             _ => continue,
         };
         if feature.changeable {
