@@ -205,11 +205,29 @@ pub struct Site<'a> {
 impl<'a> Site<'a> {
     /// Two nodes, joined by a wire with an MTU of 1500.
     pub fn new(world: &'a mut World) -> Self {
-        let names = [world.netns("node1"), world.netns("node2")];
-        let nodes = [Node::new(&names[0]), Node::new(&names[1])];
-        veth(&names[0], UNDERLAY[0], &names[1], UNDERLAY[1]);
+        let nodes = [Node::new(&world.netns("node1")), Node::new(&world.netns("node2"))];
+        veth(&nodes[0].name, UNDERLAY[0], &nodes[1].name, UNDERLAY[1]);
+        Self::address(world, nodes)
+    }
+
+    /// Two nodes with a switch between them, where the wire can be listened to: u1 is at its p1, and u2 at its p2.
+    /// mptm_pass makes the ports take what XDP redirects to them, and no packet is merged with another.
+    pub fn with_switch(world: &'a mut World) -> (Self, Node) {
+        let nodes = [Node::new(&world.netns("node1")), Node::new(&world.netns("node2"))];
+        let switch = Node::new(&world.netns("switch"));
+        ip(&format!("-n {} link add br0 type bridge mcast_snooping 0", switch.name));
+        ip(&format!("-n {} link set br0 up", switch.name));
+        for (node, device, port) in [(&nodes[0], UNDERLAY[0], "p1"), (&nodes[1], UNDERLAY[1], "p2")] {
+            veth(&node.name, device, &switch.name, port);
+            ip(&format!("-n {} link set {port} master br0", switch.name));
+        }
+        switch.apply("interface.p1.role = \"pass\"\ninterface.p2.role = \"pass\"\n");
+        (Self::address(world, nodes), switch)
+    }
+
+    fn address(world: &'a mut World, nodes: [Node; 2]) -> Self {
         for end in 0..2 {
-            ip(&format!("-n {} addr add {}/24 dev {}", names[end], OUTER[end], UNDERLAY[end]));
+            ip(&format!("-n {} addr add {}/24 dev {}", nodes[end].name, OUTER[end], UNDERLAY[end]));
         }
         Self { world, nodes }
     }
