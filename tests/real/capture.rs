@@ -1,62 +1,66 @@
-//! What is on the wire, by tcpdump at the far node's end, read by tshark.
+//! What is on the wire: tcpdump at the switch between the nodes, read by tshark.
 
 use std::fs;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::site::{Site, UNDERLAY, finish};
-use crate::world::soon;
+use crate::site::{Node, finish};
+use crate::world::{World, soon};
 
-/// Whether programs are there; says which are not.
-pub fn installed(title: &str, programs: &[(&str, &str)]) -> bool {
-    for (program, package) in programs {
-        let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if found.is_err() {
-            // Not eprintln: the test harness would swallow it.
-            let _ = std::io::Write::write_all(
-                &mut std::io::stderr(),
-                format!("SKIPPED (needs {package}: {program}): {title}\n").as_bytes(),
-            );
-            return false;
-        }
+/// Whether programs are installed; says loudly which are not.
+pub fn installed(title: &str, package: &str, programs: &[&str]) -> bool {
+    let runs = |program: &&&str| {
+        let mut command = Command::new(program);
+        command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+    };
+    let missing: Vec<_> = programs.iter().filter(|program| !runs(program)).collect();
+    if !missing.is_empty() {
+        // Not eprintln: the test harness would swallow it.
+        let _ = writeln!(io::stderr(), "SKIPPED (needs {package}): {title}: no {missing:?}");
     }
-    true
+    missing.is_empty()
 }
 
-/// What a capture needs.
-pub const TOOLS: [(&str, &str); 2] = [("tcpdump", "tcpdump"), ("tshark", "tshark")];
+/// Whether packets can be captured and read.
+pub fn can_capture(title: &str) -> bool {
+    installed(title, "tcpdump", &["tcpdump"]) && installed(title, "tshark", &["tshark"])
+}
 
-/// A running capture at node 2's end of the wire, of what node 1 sends.
+/// A capture of what node 1 sends to the switch.
 pub struct Capture {
     directory: TempDir,
     pid: u32,
 }
 
 impl Capture {
-    /// Starts one. XDP takes packets before tcpdump sees them, but mptm_pass leaves them.
-    pub fn start(site: &mut Site) -> Self {
+    /// Starts one, of 20,000 packets at most.
+    pub fn start(world: &mut World, switch: &Node) -> Self {
         let directory = TempDir::new().unwrap();
         let said = directory.path().join("stderr");
-        let sender = Site::mac(&site.nodes[0].netns, UNDERLAY[0]);
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", site.nodes[1].netns.path().display()));
-        command.args(["tcpdump", "-i", UNDERLAY[1], "-U", "--immediate-mode", "-Z", "root", "-c", "20000", "-w"]);
-        command.arg(directory.path().join("pcap"));
-        // Only what comes in. A VLAN tunnel leaves the containers' own MAC addresses.
-        command.args(["-Q", "in", "not", "ether", "host", &sender, "or", "ip"]);
+        command.arg(format!("--net={}", switch.netns.path().display()));
+        command.args(["tcpdump", "-i", "p1", "-Q", "in", "-U", "--immediate-mode", "-Z", "root", "-c", "20000"]);
+        // Room for all packets of a test, so that none is missing however busy the machine is.
+        command.args(["-s", "2048", "-B", "32768"]);
+        command.arg("-w").arg(directory.path().join("pcap"));
         command.stderr(fs::File::create(&said).unwrap());
-        let pid = site.world.spawn(&mut command);
+        let pid = world.spawn(&mut command);
         let listens = || fs::read_to_string(&said).is_ok_and(|said| said.contains("listening on"));
         assert!(soon(listens), "tcpdump: {}", fs::read_to_string(&said).unwrap());
         Self { directory, pid }
     }
 
     /// Waits until `count` packets fit a display filter, and ends the capture.
-    pub fn stop(&self, site: &mut Site, filter: &str, count: usize) {
+    pub fn stop(&self, world: &mut World, filter: &str, count: usize) {
         let there = || self.fields(filter, &["frame.number"]).len() >= count;
-        assert!(soon(there), "no {count} of {filter}:\n{}", self.text("frame"));
-        site.world.end(self.pid);
+        assert!(soon(there), "no {count} packets of {filter}: {:?}", self.seen());
+        world.end(self.pid);
+    }
+
+    fn seen(&self) -> Vec<Vec<String>> {
+        self.fields("frame", &["frame.protocols", "ip.src", "udp.dstport"])
     }
 
     fn tshark(&self) -> Command {
@@ -68,8 +72,8 @@ impl Capture {
         command
     }
 
-    /// Fields of the packets that a filter takes; the outer header's value of a field comes first, after it a comma and
-    /// the inner one's.
+    /// Fields of the packets that a filter takes. Where a field is in more than one header, the outermost comes first,
+    /// and commas are between them.
     pub fn fields(&self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
         let mut command = self.tshark();
         command.args(["-Y", filter, "-T", "fields", "-E", "separator=/t"]);

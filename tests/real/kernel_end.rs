@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use mptm::config::model::NetnsRef;
+
 use crate::site::{Container, OUTER, Site, UNDERLAY, attempt};
 use crate::world::ip;
 
@@ -16,14 +18,8 @@ pub fn device(site: &Site, protocol: &str) -> Option<()> {
         "vlan" => format!("link {underlay} name tun0 type vlan id 42"),
         other => panic!("no kernel device for {other}"),
     };
-    match attempt(&node.netns, "ip", &format!("link add {add}")) {
-        Ok(_) => {}
-        Err(said) if said.contains("Unknown device type") => {
-            // Not eprintln: the test harness would swallow it.
-            let _ = writeln!(io::stderr(), "SKIPPED (needs the kernel's {protocol} device): {}", node.name);
-            return None;
-        }
-        Err(said) => panic!("{said}"),
+    if !has_device(&node.netns, &add) {
+        return None;
     }
     ip(&format!("-n {} link set tun0 up", node.name));
     if protocol != "vlan" {
@@ -37,4 +33,17 @@ pub fn addressed(site: &Site, protocol: &str) -> Option<Container> {
     device(site, protocol)?;
     ip(&format!("-n {} addr add 10.250.1.2/24 dev tun0", site.nodes[1].name));
     Some(Container { netns: site.nodes[1].netns.clone(), address: "10.250.1.2".parse().unwrap() })
+}
+
+/// Adds a device; false, loudly, where the kernel was built without its kind.
+pub fn has_device(netns: &NetnsRef, add: &str) -> bool {
+    match attempt(netns, "ip", &format!("link add {add}")) {
+        Ok(_) => true,
+        Err(said) if said.contains("Unknown device type") => {
+            // Not eprintln: the test harness would swallow it.
+            let _ = writeln!(io::stderr(), "SKIPPED (needs the kernel's device): ip link add {add}");
+            false
+        }
+        Err(said) => panic!("{said}"),
+    }
 }

@@ -4,9 +4,15 @@
 #[path = "../common/world.rs"]
 mod world;
 
+mod capture;
 mod kernel_end;
 mod site;
 mod traffic;
 
+mod decode;
+mod devices;
 mod kernel;
+mod outer;
 mod protocols;
+mod strict;
+mod workloads;

@@ -211,7 +211,8 @@ impl<'a> Site<'a> {
     }
 
     /// Two nodes with a switch between them, where the wire can be listened to: u1 is at its p1, and u2 at its p2.
-    /// mptm_pass makes the ports take what XDP redirects to them, and no packet is merged with another.
+    /// mptm_pass makes the ports take what XDP redirects to them; no packet is merged with another, and a VLAN tag that
+    /// leaves them is in the packet.
     pub fn with_switch(world: &'a mut World) -> (Self, Node) {
         let nodes = [Node::new(&world.netns("node1")), Node::new(&world.netns("node2"))];
         let switch = Node::new(&world.netns("switch"));
@@ -220,6 +221,7 @@ impl<'a> Site<'a> {
         for (node, device, port) in [(&nodes[0], UNDERLAY[0], "p1"), (&nodes[1], UNDERLAY[1], "p2")] {
             veth(&node.name, device, &switch.name, port);
             ip(&format!("-n {} link set {port} master br0", switch.name));
+            ethtool(&switch.netns, port, "txvlan off");
         }
         switch.apply("interface.p1.role = \"pass\"\ninterface.p2.role = \"pass\"\n");
         (Self::address(world, nodes), switch)
