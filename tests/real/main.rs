@@ -13,6 +13,7 @@ mod decode;
 mod devices;
 mod kernel;
 mod outer;
+mod ovs;
 mod protocols;
 mod strict;
 mod workloads;
