@@ -126,7 +126,7 @@ impl Node {
     }
 
     fn counter(&self, map: Map, row: u32) -> abi::Counter {
-        self.sum(map, row, |total, one| add_counter(total, one))
+        self.sum(map, row, add_counter)
     }
 
     fn sum<T: FromBytes + Default>(&self, map: Map, row: u32, add: impl Fn(&mut T, T)) -> T {
