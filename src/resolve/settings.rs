@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::interfaces::{End, Ends};
 use super::{Context, Findings};
-use crate::config::model::{Interface, Location, Name, Role};
+use crate::config::model::{Interface, Location, Mode, Name, Role};
 use crate::kernel::{KernelError, Link, Netns, Setting};
 use crate::protocol::Protocol;
 use crate::state::{SavedSetting, SettingKey, State};
@@ -60,6 +60,13 @@ fn interface_settings(
                 for device in [Some(&own), peer.as_ref()].into_iter().flatten() {
                     want(context, state, device, Setting::Mtu, |before| before.min(room.into()))?;
                 }
+            }
+            if stack && interface.mode == Mode::Native && end.link.kind.as_deref() == Some("veth") {
+                findings.warn(format!(
+                    "interface {name} is a veth with native XDP: the host's stack drops what its tunnels with \
+                     redirect = false hand to it, since the kernel still takes that for the inner packet's \
+                     destination; say mode = \"generic\" for {name}"
+                ));
             }
             if stack && manage.sysctls {
                 for (sysctl, value) in STACK_SYSCTLS {
