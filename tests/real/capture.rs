@@ -41,7 +41,19 @@ impl Capture {
         let said = directory.path().join("stderr");
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", switch.netns.path().display()));
-        command.args(["tcpdump", "-i", "p1", "-Q", "in", "-U", "--immediate-mode", "-Z", "root", "-c", "20000"]);
+        command.args([
+            "tcpdump",
+            "-i",
+            "p1",
+            "-Q",
+            "in",
+            "-U",
+            "--immediate-mode",
+            "-Z",
+            "root",
+            "-c",
+            "20000",
+        ]);
         // Room for all packets of a test, so that none is missing however busy the machine is.
         command.args(["-s", "2048", "-B", "32768"]);
         command.arg("-w").arg(directory.path().join("pcap"));

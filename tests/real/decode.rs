@@ -35,8 +35,7 @@ fn decodes(protocol: &str, id: &str, layers: &str, header: &[(&str, &str)]) {
             let count = all.iter().filter(|row| row[0].starts_with(&layers)).count();
             assert!(count >= at_least, "{count} of {layers} in {all:?}");
         }
-        let (underlay, far) =
-            (mac(&site.nodes[0].netns, "u1"), mac(&site.nodes[1].netns, "u2"));
+        let (underlay, far) = (mac(&site.nodes[0].netns, "u1"), mac(&site.nodes[1].netns, "u2"));
         let has_outer_ip = protocol != "vlan";
         for (field, expected) in header {
             let tunnelled = format!("{protocol} and ip.src == 10.250.1.1");
@@ -71,14 +70,29 @@ const UDP_OVER_IP: [(&str, &str); 6] = [
 
 #[test]
 fn geneve() {
-    let own = [("udp.dstport", "6081"), ("geneve.vni", "0xabcdef"), ("geneve.proto_type", "0x6558"), ("geneve.version", "0")];
-    decodes("geneve", "11259375", "eth:ethertype:ip:udp:geneve:eth:ethertype", &[&UDP_OVER_IP[..], &own].concat());
+    let own = [
+        ("udp.dstport", "6081"),
+        ("geneve.vni", "0xabcdef"),
+        ("geneve.proto_type", "0x6558"),
+        ("geneve.version", "0"),
+    ];
+    decodes(
+        "geneve",
+        "11259375",
+        "eth:ethertype:ip:udp:geneve:eth:ethertype",
+        &[&UDP_OVER_IP[..], &own].concat(),
+    );
 }
 
 #[test]
 fn vxlan() {
     let own = [("udp.dstport", "4789"), ("vxlan.vni", "16777215"), ("vxlan.flags", "0x0800")];
-    decodes("vxlan", "16777215", "eth:ethertype:ip:udp:vxlan:eth:ethertype", &[&UDP_OVER_IP[..], &own].concat());
+    decodes(
+        "vxlan",
+        "16777215",
+        "eth:ethertype:ip:udp:vxlan:eth:ethertype",
+        &[&UDP_OVER_IP[..], &own].concat(),
+    );
 }
 
 #[test]

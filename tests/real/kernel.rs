@@ -2,8 +2,8 @@
 //! a network card does.
 
 use crate::kernel_end::{addressed, device};
-use crate::site::{Site, exec, usual};
-use crate::traffic::{all_kinds, full_size, tcp};
+use crate::site::{Site, ethtool, exec, usual};
+use crate::traffic::{all_kinds, full_size, no_ping, tcp};
 use crate::world::{self, ip};
 
 fn against_kernel(protocol: &str) {
@@ -65,14 +65,14 @@ fn vxlan_under_a_bridge() {
 }
 
 /// Where the wire is a veth, its far end can be a peer like a container's: then nothing is done by hand there, either.
-fn peer_of_the_underlay(protocol: &str) {
-    world::run(&format!("{protocol}: the underlay's peer"), |world, _| {
+#[test]
+fn vxlan_with_the_underlays_peer() {
+    world::run("the underlay's peer", |world, _| {
         let mut site = Site::new(world);
         let c1 = site.container(0, "c1", "10.250.1.1");
-        let Some(far) = addressed(&site, protocol) else { return };
-        let peer = format!("peer = {{ netns = \"{}\", name = \"u2\" }}", site.nodes[1].name);
-        let file = usual(0, &format!("protocol = \"{protocol}\"\nid = 42"));
-        site.nodes[0].apply(&file.replace("role = \"underlay\"", &format!("role = \"underlay\"\n{peer}")));
+        let Some(far) = addressed(&site, "vxlan") else { return };
+        let file = usual(0, "protocol = \"vxlan\"\nid = 42");
+        site.nodes[0].apply(&with_peer(&file, &site.nodes[1].name, "u2"));
         all_kinds(&c1, &far);
         let status = site.nodes[0].status();
         assert!(status.drops().is_empty(), "{:?}", status.drops());
@@ -81,20 +81,42 @@ fn peer_of_the_underlay(protocol: &str) {
         let managed = features();
         site.nodes[0].down();
         let before = features();
-        assert_ne!(managed, before, "down puts back what was there");
-        assert!(before.contains("\ntx-checksumming: on"), "{before}");
-        assert!(managed.contains("\ntx-checksumming: off"), "{managed}");
+        for (feature, unmanaged) in
+            [("tx-checksumming", "on"), ("tx-vlan-offload", "on"), ("generic-receive-offload", "off")]
+        {
+            let lines = [format!("\n{feature}: on\n"), format!("\n{feature}: off\n")];
+            let [on, off] = lines.each_ref().map(|line| managed.contains(line));
+            assert!(on != off, "{managed}");
+            assert_eq!(off, unmanaged == "on", "{managed}");
+            assert!(before.contains(&format!("\n{feature}: {unmanaged}\n")), "down puts back: {before}");
+        }
     });
 }
 
+/// The kernel's bridge has VLAN tags beside its packets, and a veth leaves them there.
 #[test]
-fn vxlan_with_the_underlays_peer() {
-    peer_of_the_underlay("vxlan");
+fn vlan_through_a_bridge_with_the_underlays_peer() {
+    world::run("the underlay's peer at a bridge", |world, _| {
+        let (mut site, switch) = Site::with_switch(world);
+        let [c1, c2] = site.two_containers();
+        for port in ["p1", "p2"] {
+            ethtool(&switch.netns, port, "txvlan on");
+        }
+        site.apply("protocol = \"vlan\"\nid = 42");
+        no_ping(&c1.netns, c2.address, "");
+        for node in 0..2 {
+            let file = usual(node, "protocol = \"vlan\"\nid = 42");
+            site.nodes[node].apply(&with_peer(&file, &switch.name, ["p1", "p2"][node]));
+        }
+        all_kinds(&c1, &c2);
+        site.nothing_dropped();
+    });
 }
 
-#[test]
-fn vlan_with_the_underlays_peer() {
-    peer_of_the_underlay("vlan");
+/// A file whose underlay says who is at the other end.
+fn with_peer(file: &str, netns: &str, name: &str) -> String {
+    let role = "role = \"underlay\"";
+    file.replace(role, &format!("{role}\npeer = {{ netns = \"{netns}\", name = \"{name}\" }}"))
 }
 
 #[test]

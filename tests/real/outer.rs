@@ -99,7 +99,9 @@ fn other_ports_carry_everything() {
     world::run("other ports", |world, _| {
         let mut site = Site::new(world);
         let [c1, c2] = site.two_containers();
-        site.apply("protocol = \"vxlan\"\nid = 0\nsrc_port = 7\ndst_port = 8472\ninner_mac = \"02:00:5e:10:00:99\"");
+        site.apply(
+            "protocol = \"vxlan\"\nid = 0\nsrc_port = 7\ndst_port = 8472\ninner_mac = \"02:00:5e:10:00:99\"",
+        );
         all_kinds(&c1, &c2);
         site.nothing_dropped();
     });
@@ -147,5 +149,17 @@ fn through_the_hosts_stack() {
             assert!(status.sent("t") > 1000 && status.sent("t") <= status.action("mptm_encap", "pass"));
         }
         site.nothing_dropped();
+    });
+}
+
+#[test]
+fn no_way_from_a_native_veth_through_the_hosts_stack() {
+    world::run("redirect = false, native", |world, _| {
+        let mut site = Site::new(world);
+        site.two_containers();
+        let said =
+            site.nodes[0].apply_with_warnings(&usual(0, "protocol = \"geneve\"\nid = 42\nredirect = false"));
+        assert!(said.contains("warning: interface c1 is a veth with native XDP"), "{said}");
+        assert!(said.contains("say mode = \"generic\" for c1"), "{said}");
     });
 }

@@ -77,7 +77,10 @@ fn against_ovs(protocol: &str) {
         let ovs = Ovs::start(site.world, node);
         let bridge = |name: &str| format!("add-br {name} -- set bridge {name} datapath_type=netdev");
         if protocol == "vlan" {
-            ovs.vsctl(node, &format!("{} -- add-port br-phy u2 -- add-port br-phy c2 tag=42", bridge("br-phy")));
+            ovs.vsctl(
+                node,
+                &format!("{} -- add-port br-phy u2 -- add-port br-phy c2 tag=42", bridge("br-phy")),
+            );
         } else {
             ovs.vsctl(
                 node,

@@ -93,11 +93,22 @@ impl Node {
 
     /// Applies a file, which must do without warnings; the plan that was carried out.
     pub fn apply(&self, text: &str) -> String {
+        let (plan, said) = self.apply_and_listen(text);
+        assert!(!said.contains("warning"), "{said}\n{text}");
+        plan
+    }
+
+    /// Applies a file; what was said besides the plan.
+    pub fn apply_with_warnings(&self, text: &str) -> String {
+        self.apply_and_listen(text).1
+    }
+
+    fn apply_and_listen(&self, text: &str) -> (String, String) {
         fs::write(self.file(), text).unwrap();
         let output = self.mptm().arg("apply").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !said.contains("warning"), "{said}\n{text}");
-        String::from_utf8(output.stdout).unwrap()
+        let [plan, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{said}\n{text}");
+        (plan, said)
     }
 
     /// Takes the data plane down, which must succeed.

@@ -52,7 +52,8 @@ fn a_far_end_that_nobody_named() {
         let c1 = site.container(0, "c1", "10.250.1.1");
         site.wire(1);
         let Some(far) = addressed(&site, "vxlan") else { return };
-        site.nodes[0].apply(&usual(0, TUNNEL).replace("10.30.30.2", "10.30.30.3\"\nremote_mac = \"02:00:5e:10:00:03"));
+        site.nodes[0]
+            .apply(&usual(0, TUNNEL).replace("10.30.30.2", "10.30.30.3\"\nremote_mac = \"02:00:5e:10:00:03"));
         no_ping(&far.netns, c1.address, "");
         let status = site.nodes[0].status();
         assert_eq!(status.received("t"), 0);

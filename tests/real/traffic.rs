@@ -54,7 +54,8 @@ pub fn tcp(from: &NetnsRef, to: &NetnsRef, address: Ipv4Addr, size: usize) {
     thread::scope(|scope| {
         let sender = scope.spawn(move || {
             let connect = || TcpStream::connect_timeout(&target, PATIENCE);
-            let mut stream = within(from, connect).unwrap_or_else(|error| panic!("connect {target}: {error}"));
+            let mut stream =
+                within(from, connect).unwrap_or_else(|error| panic!("connect {target}: {error}"));
             stream.set_write_timeout(Some(PATIENCE)).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let mut block = vec![0; 1 << 16];

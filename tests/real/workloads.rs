@@ -30,7 +30,8 @@ fn two_segments_with_the_same_addresses() {
     world::run("two segments with the same addresses", |world, _| {
         let mut site = Site::new(world);
         let [red1, red2] = [site.container(0, "red1", "10.250.1.1"), site.container(1, "red2", "10.250.1.2")];
-        let [blue1, blue2] = [site.container(0, "blue1", "10.250.1.1"), site.container(1, "blue2", "10.250.1.2")];
+        let [blue1, blue2] =
+            [site.container(0, "blue1", "10.250.1.1"), site.container(1, "blue2", "10.250.1.2")];
         for node in 0..2 {
             let (own, other, remote) = (node + 1, 2 - node, remote(node));
             let mut file = format!("[interface.u{own}]\nrole = \"underlay\"\n");
