@@ -1,6 +1,7 @@
 //! A network namespace for one test.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -16,7 +17,8 @@ impl Namespace {
     /// None, and a line on standard error: the test can't run without root.
     pub fn enter(test: &str) -> Option<Self> {
         if !Uid::effective().is_root() {
-            eprintln!("SKIPPED (needs root): {test}");
+            // Not eprintln: the test harness would swallow it.
+            let _ = writeln!(io::stderr(), "SKIPPED (needs root): {test}");
             return None;
         }
         let home = File::open("/proc/thread-self/ns/net").expect("/proc is mounted");
