@@ -1,6 +1,8 @@
 //! The real network against the kernel: needs root, `ip`, `ethtool` and `unshare`.
 
-#[path = "network/world.rs"]
+#[path = "network/devices.rs"]
+mod devices;
+#[path = "common/world.rs"]
 mod world;
 
 use std::error::Error;
@@ -8,9 +10,10 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
+use devices::{ethtool_features, hold_and_unname, link, named, network};
 use mptm::config::model::{Mode, NetnsRef};
 use mptm::kernel::{KernelError, Netns, Network, Route, Setting};
-use world::{ethtool_features, hold_and_unname, ip, link, named, network, soon, veth};
+use world::{ip, soon, veth};
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -157,7 +160,7 @@ fn peers() {
         drop(held);
 
         // Nothing that was asked keeps the namespace of a process that is gone.
-        world.end_processes();
+        world.end(pid);
         assert!(soon(|| network.link(&None, "pa").unwrap().is_none()));
     });
 }

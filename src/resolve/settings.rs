@@ -13,6 +13,8 @@ use crate::state::{SavedSetting, SettingKey, State, Tunnel};
 const GRO: &str = "rx-gro";
 /// Checksums left to hardware that XDP redirects around.
 const CHECKSUM: &str = "tx-checksum-";
+/// VLAN tags left to hardware: beside the packet, where XDP cannot see them.
+const TX_VLAN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
 /// Takes VLAN tags off before XDP can see them.
 const RX_VLAN: &str = "rx-vlan-hw-parse";
 /// What lets the host route outer packets that carry its own address: forwarding, and no filter by source.
@@ -101,8 +103,8 @@ fn interface_settings(
     };
 
     if let Some(peer) = peer.as_ref().filter(|_| manage.offloads && needs.receives(name, interface)) {
-        // What leaves by the far end of the underlay is no business of this node.
-        let feeds_xdp = matches!(interface.role, Role::Workload { .. } | Role::Redirect { .. });
+        // What the peer sends must look as if it came from a wire, but where it goes to the host's stack as it is.
+        let feeds_xdp = interface.role != Role::Pass;
         peer_offloads(context, needs, interface, peer, feeds_xdp, state, findings)?;
     }
     match &interface.role {
@@ -185,7 +187,7 @@ fn peer_offloads(
     for (name, feature) in context.net.features(peer.netns, &peer.link.name)? {
         let value = match name.as_str() {
             GRO => 1,
-            name if feeds_xdp && name.starts_with(CHECKSUM) => 0,
+            name if feeds_xdp && (name.starts_with(CHECKSUM) || TX_VLAN.contains(&name)) => 0,
             _ => continue,
         };
         if feature.changeable {

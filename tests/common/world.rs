@@ -1,6 +1,6 @@
 //! Namespaces and processes for one test, gone when it ends, however it ends.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mptm::config::model::NetnsRef;
-use mptm::kernel::linux::{LinuxNetwork, enter_netns};
-use mptm::kernel::{Link, Netns, Network};
+use mptm::kernel::linux::enter_netns;
 
 /// What a test made outside of its process.
 #[derive(Default)]
@@ -63,23 +62,29 @@ impl World {
         name
     }
 
-    /// A process in a namespace that has no name; its id.
-    pub fn process_in_anonymous_netns(&mut self) -> u32 {
-        let process = Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+    /// Starts a process that ends with the test at the latest; its id.
+    pub fn spawn(&mut self, command: &mut Command) -> u32 {
+        let process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let pid = process.id();
         self.processes.push(process);
+        pid
+    }
+
+    /// A process in a namespace that has no name; its id.
+    pub fn process_in_anonymous_netns(&mut self) -> u32 {
+        let pid = self.spawn(Command::new("unshare").args(["-n", "sleep", "60"]));
         let own = fs::read_link("/proc/thread-self/ns/net").unwrap();
         let there = || fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|netns| netns != own);
         assert!(soon(there), "unshare did not unshare");
         pid
     }
 
-    /// Ends the processes.
-    pub fn end_processes(&mut self) {
-        for mut process in self.processes.drain(..) {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
+    /// Ends a process that `spawn` started.
+    pub fn end(&mut self, pid: u32) {
+        let index = self.processes.iter().position(|process| process.id() == pid);
+        let mut process = self.processes.remove(index.expect("a process of this test"));
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 }
 
@@ -94,39 +99,6 @@ pub fn veth(home: &str, here: &str, far: &str, there: &str) {
     ip(&format!("-n {home} link add {here} type veth peer name {there} netns {far}"));
     ip(&format!("-n {home} link set {here} up"));
     ip(&format!("-n {far} link set {there} up"));
-}
-
-/// What `ethtool -k` prints, from inside the thread's namespace.
-pub fn ethtool_features(device: &str) -> Vec<(String, bool, bool)> {
-    let output = Command::new("ethtool").args(["-k", device]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let line = |line: &str| {
-        let (name, state) = line.trim().split_once(": ")?;
-        Some((name.to_string(), state.starts_with("on"), !state.contains("[fixed]")))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// The network of the thread's namespace.
-pub fn network() -> LinuxNetwork {
-    LinuxNetwork::new().unwrap()
-}
-
-/// A device of the managed namespace that must be there.
-pub fn link(network: &LinuxNetwork, name: &str) -> Link {
-    network.link(&None, name).unwrap().unwrap_or_else(|| panic!("no {name}"))
-}
-
-/// A namespace by name.
-pub fn named(name: &str) -> Netns {
-    Some(NetnsRef::Name(name.into()))
-}
-
-/// A namespace held open by nothing but this file.
-pub fn hold_and_unname(name: &str) -> File {
-    let file = File::open(format!("/run/netns/{name}")).unwrap();
-    ip(&format!("netns del {name}"));
-    file
 }
 
 /// Whether `condition` holds within 5 seconds.

@@ -1,0 +1,149 @@
+//! mptm against the kernel's own tunnel devices, both ways. The far node has no mptm, and its end of the wire does what
+//! a network card does.
+
+use crate::kernel_end::{addressed, device};
+use crate::site::{Site, ethtool, exec, usual};
+use crate::traffic::{all_kinds, full_size, no_ping, tcp};
+use crate::world::{self, ip};
+
+fn against_kernel(protocol: &str) {
+    world::run(&format!("the kernel's {protocol}"), |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        site.wire(1);
+        let Some(far) = addressed(&site, protocol) else { return };
+        site.nodes[0].apply(&usual(0, &format!("protocol = \"{protocol}\"\nid = 42")));
+        all_kinds(&c1, &far);
+        full_size(&c1, &far, || site.nodes[0].status());
+
+        assert_eq!(c1.neighbour(far.address), far.mac("tun0"));
+        assert_eq!(far.neighbour(c1.address), c1.mac("eth0"));
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+    });
+}
+
+#[test]
+fn vxlan() {
+    against_kernel("vxlan");
+}
+
+#[test]
+fn geneve() {
+    against_kernel("geneve");
+}
+
+#[test]
+fn vlan() {
+    against_kernel("vlan");
+}
+
+#[test]
+fn vxlan_under_a_bridge() {
+    world::run("the kernel's vxlan under a bridge", |world, _| {
+        let mut site = Site::new(world);
+        let [c1, c2] = site.two_containers();
+        site.wire(1);
+        if device(&site, "vxlan").is_none() {
+            return;
+        }
+        let node = site.nodes[1].name.clone();
+        ip(&format!("-n {node} link add br0 type bridge mcast_snooping 0"));
+        ip(&format!("-n {node} link set br0 up"));
+        for member in ["tun0", "c2"] {
+            ip(&format!("-n {node} link set {member} master br0"));
+        }
+        // The far node is no concern of mptm's.
+        exec(&c2.netns, "ip", "link set eth0 mtu 1450");
+        site.nodes[0].apply(&usual(0, "protocol = \"vxlan\"\nid = 42"));
+        all_kinds(&c1, &c2);
+        full_size(&c1, &c2, || site.nodes[0].status());
+        assert_eq!(c1.neighbour(c2.address), c2.mac("eth0"));
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+    });
+}
+
+/// Where the wire is a veth, its far end can be a peer like a container's: then nothing is done by hand there, either.
+#[test]
+fn vxlan_with_the_underlays_peer() {
+    world::run("the underlay's peer", |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        let Some(far) = addressed(&site, "vxlan") else { return };
+        let file = usual(0, "protocol = \"vxlan\"\nid = 42");
+        site.nodes[0].apply(&with_peer(&file, &site.nodes[1].name, "u2"));
+        all_kinds(&c1, &far);
+        let status = site.nodes[0].status();
+        assert!(status.drops().is_empty(), "{:?}", status.drops());
+
+        let features = || exec(&site.nodes[1].netns, "ethtool", "-k u2");
+        let managed = features();
+        site.nodes[0].down();
+        let before = features();
+        for (feature, unmanaged) in
+            [("tx-checksumming", "on"), ("tx-vlan-offload", "on"), ("generic-receive-offload", "off")]
+        {
+            let lines = [format!("\n{feature}: on\n"), format!("\n{feature}: off\n")];
+            let [on, off] = lines.each_ref().map(|line| managed.contains(line));
+            assert!(on != off, "{managed}");
+            assert_eq!(off, unmanaged == "on", "{managed}");
+            assert!(before.contains(&format!("\n{feature}: {unmanaged}\n")), "down puts back: {before}");
+        }
+    });
+}
+
+/// The kernel's bridge has VLAN tags beside its packets, and a veth leaves them there.
+#[test]
+fn vlan_through_a_bridge_with_the_underlays_peer() {
+    world::run("the underlay's peer at a bridge", |world, _| {
+        let (mut site, switch) = Site::with_switch(world);
+        let [c1, c2] = site.two_containers();
+        for port in ["p1", "p2"] {
+            ethtool(&switch.netns, port, "txvlan on");
+        }
+        site.apply("protocol = \"vlan\"\nid = 42");
+        no_ping(&c1.netns, c2.address, "");
+        for node in 0..2 {
+            let file = usual(node, "protocol = \"vlan\"\nid = 42");
+            site.nodes[node].apply(&with_peer(&file, &switch.name, ["p1", "p2"][node]));
+        }
+        all_kinds(&c1, &c2);
+        site.nothing_dropped();
+    });
+}
+
+/// A file whose underlay says who is at the other end.
+fn with_peer(file: &str, netns: &str, name: &str) -> String {
+    let role = "role = \"underlay\"";
+    file.replace(role, &format!("{role}\npeer = {{ netns = \"{netns}\", name = \"{name}\" }}"))
+}
+
+#[test]
+fn tunnels_of_others_go_on() {
+    world::run("tunnels of others go on", |world, _| {
+        let mut site = Site::new(world);
+        let c1 = site.container(0, "c1", "10.250.1.1");
+        site.wire(1);
+        let Some(far) = addressed(&site, "vxlan") else { return };
+        for node in 0..2 {
+            let name = &site.nodes[node].name;
+            let (own, other) = (node + 1, 2 - node);
+            ip(&format!(
+                "-n {name} link add host99 type vxlan id 99 local 10.30.30.{own} remote 10.30.30.{other} dstport 4789"
+            ));
+            ip(&format!("-n {name} addr add 192.168.99.{own}/24 dev host99"));
+            ip(&format!("-n {name} link set host99 up"));
+        }
+        site.nodes[0].apply(&usual(0, "protocol = \"vxlan\"\nid = 42"));
+        let (here, there) = (&site.nodes[0].netns, &site.nodes[1].netns);
+        tcp(here, there, "192.168.99.2".parse().unwrap(), 1 << 20);
+        tcp(there, here, "192.168.99.1".parse().unwrap(), 1 << 20);
+        let between = site.nodes[0].status();
+        assert_eq!((between.sent("t"), between.received("t")), (0, 0), "those packets were not mptm's");
+        assert!(between.action("mptm_decap", "pass") > 700, "but mptm let them by");
+        tcp(&c1.netns, there, far.address, 1 << 20);
+        let status = site.nodes[0].status();
+        assert!(status.received("t") > 0 && status.drops().is_empty(), "{:?}", status.drops());
+    });
+}

@@ -1,0 +1,19 @@
+//! mptm on two nodes, as an operator runs it, against itself, the kernel and Open vSwitch. Needs root, `ip`, `nsenter`,
+//! `ethtool`, `sysctl` and `ping`; some tests need more, and say so when they are skipped.
+
+#[path = "../common/world.rs"]
+mod world;
+
+mod capture;
+mod kernel_end;
+mod site;
+mod traffic;
+
+mod decode;
+mod devices;
+mod kernel;
+mod outer;
+mod ovs;
+mod protocols;
+mod strict;
+mod workloads;
