@@ -82,15 +82,17 @@ enum mptm_role {
 #define MPTM_MANAGE_MTU (1 << 1)
 #define MPTM_MANAGE_PROMISC (1 << 2)
 #define MPTM_MANAGE_SYSCTLS (1 << 3)
+/* For the programs: outer packets for the host's stack go there through `cpus`. */
+#define MPTM_INTERFACE_CPUS (1 << 8)
 
 /* `interfaces`: by ifindex. */
 struct mptm_interface {
-    __u32 role;   /* enum mptm_role */
-    __u32 slot;   /* this interface's slot in `devices`, and its id in `names` */
-    __u32 table;  /* workload: its segment's route table */
-    __u32 to;     /* redirect: the slot in `devices` that everything goes to */
-    __u8 mac[6];  /* its own MAC address */
-    __u16 manage; /* MPTM_MANAGE_*: for user space */
+    __u32 role;  /* enum mptm_role */
+    __u32 slot;  /* this interface's slot in `devices`, and its id in `names` */
+    __u32 table; /* workload: its segment's route table */
+    __u32 to;    /* redirect: the slot in `devices` that everything goes to */
+    __u8 mac[6]; /* its own MAC address */
+    __u16 flags; /* MPTM_INTERFACE_*, MPTM_MANAGE_* */
 };
 
 /*

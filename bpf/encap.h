@@ -97,10 +97,15 @@ static __always_inline int encapsulate(struct xdp_md *ctx, const struct mptm_tun
     return 0;
 }
 
-/* Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own
- * routing. */
+/*
+ * Sends the outer frame on its way: to the underlay, or up the host's stack, which takes it for its own
+ * routing. XDP_PASS alone would not do for that in native mode: of what a veth received, the kernel has noted
+ * before XDP whom it was for, and would go on holding it for a broadcast or another host's. Through a cpumap
+ * it becomes a new packet. Generic XDP notes it again, but leaves packets that it hands to a cpumap with
+ * their headers misplaced.
+ */
 static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunnel *tunnel,
-                                      const __u8 *own_mac)
+                                      const struct mptm_interface *interface)
 {
     if (!(tunnel->flags & MPTM_TUNNEL_STACK))
         return redirect_to(tunnel->device);
@@ -109,8 +114,10 @@ static __always_inline int send_outer(struct xdp_md *ctx, const struct mptm_tunn
 
     if (data + ETH_ALEN > (void *)(long)ctx->data_end)
         return DROP(MPTM_DROP_NO_ROOM);
-    __builtin_memcpy(data, own_mac, ETH_ALEN);
-    return XDP_PASS;
+    __builtin_memcpy(data, interface->mac, ETH_ALEN);
+    if (!(interface->flags & MPTM_INTERFACE_CPUS))
+        return XDP_PASS;
+    return bpf_redirect_map(&cpus, bpf_get_smp_processor_id(), XDP_PASS);
 }
 
 #endif

@@ -24,6 +24,17 @@ struct {
     __type(value, __u32); /* ifindex */
 } devices SEC(".maps");
 
+/*
+ * By CPU: hands outer packets to the host's stack. Filled only while a tunnel has redirect = false, since
+ * each entry has a kernel thread. User space sets the size: as many as the machine may have.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_CPUMAP);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32); /* frames that may wait */
+} cpus SEC(".maps");
+
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);

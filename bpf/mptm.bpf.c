@@ -59,7 +59,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     int verdict = encapsulate(ctx, tunnel, &inner, length);
 
     if (!verdict)
-        verdict = send_outer(ctx, tunnel, interface.mac);
+        verdict = send_outer(ctx, tunnel, &interface);
     if (verdict >= 0) {
         struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &route.id);
 

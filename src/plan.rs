@@ -78,6 +78,8 @@ impl<T> Change<T> {
 pub enum Step {
     /// Maps and programs.
     DataPlane(Change<DataPlane>),
+    /// The CPUs on which outer packets can be handed to the host's stack.
+    StackCpus(Change<BTreeSet<u32>>),
     /// A setting of a device.
     Setting(SettingKey, Change<SavedSetting>),
     /// A segment's table, empty.
@@ -102,6 +104,7 @@ impl Step {
     pub fn inverse(self) -> Self {
         match self {
             Self::DataPlane(change) => Self::DataPlane(change.inverse()),
+            Self::StackCpus(change) => Self::StackCpus(change.inverse()),
             Self::Setting(key, change) => Self::Setting(key, change.inverse()),
             Self::Segment(name, change) => Self::Segment(name, change.inverse()),
             Self::Interface(name, change) => Self::Interface(name, change.inverse()),
@@ -117,7 +120,8 @@ impl Step {
 /// The steps that make `actual` into `desired`.
 pub fn plan(desired: &State, actual: &State) -> Plan {
     // Exhaustive, so that a new field fails to compile until it has its place here.
-    let State { data_plane, settings, interfaces, ports, tunnels, segments, endpoints, links } = desired;
+    let State { data_plane, stack_cpus, settings, interfaces, ports, tunnels, segments, endpoints, links } =
+        desired;
 
     let mut before = Vec::new();
     let mut forward = Vec::new();
@@ -131,6 +135,15 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
             sort(Step::DataPlane(Change::Modify { before: *before, after: *after }), false);
         }
         _ => {}
+    }
+    match (stack_cpus, &actual.stack_cpus) {
+        (after, before) if after == before => {}
+        (after, before) if before.is_empty() => sort(Step::StackCpus(Change::Add(after.clone())), false),
+        (after, gone) if after.is_empty() => sort(Step::StackCpus(Change::Remove(gone.clone())), true),
+        (after, before) => {
+            let change = Change::Modify { before: before.clone(), after: after.clone() };
+            sort(Step::StackCpus(change), false);
+        }
     }
     diff_settings(settings, &actual.settings, |key, change, removes| {
         sort(Step::Setting(key.clone(), change), removes);

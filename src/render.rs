@@ -1,5 +1,6 @@
 //! Plans as text and as JSON: both come from the same steps.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -114,6 +115,11 @@ type Fields = Vec<(&'static str, String)>;
 fn parts(step: &Step) -> Parts {
     match step {
         Step::DataPlane(change) => change_parts(String::new(), change, data_plane),
+        Step::StackCpus(change) => {
+            let list =
+                |cpus: &BTreeSet<u32>| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            change_parts(String::new(), change, |cpus| vec![("on CPUs", list(cpus))])
+        }
         Step::Setting(key, change) => {
             let (before, after, _) = setting_way(change);
             let fields = |value| Some(vec![("value", show_setting(key, value))]);
@@ -181,7 +187,7 @@ pub fn device_name(netns: &Netns, device: &str) -> String {
 }
 
 fn interface(interface: &Interface) -> Fields {
-    let Interface { ifindex, role, mac, device, peer, manage } = interface;
+    let Interface { ifindex, role, mac, device, peer, manage, native } = interface;
     let of_role = match role {
         Role::Workload { segment } => segment.to_string(),
         _ => String::new(),
@@ -198,6 +204,7 @@ fn interface(interface: &Interface) -> Fields {
         ("mac", show_mac(*mac)),
         ("peer", peer.as_ref().map(|peer| device_name(&peer.netns, &peer.name)).unwrap_or_default()),
         ("takes-frames", if *device == Some(*ifindex) { String::new() } else { "no".into() }),
+        ("native", if *native { String::new() } else { "no".into() }),
         ("manage", if *manage == Manage::default() { String::new() } else { show_manage(*manage) }),
     ]
 }
@@ -323,6 +330,7 @@ fn run_of(step: &Step) -> (char, &'static str) {
     }
     match step {
         Step::DataPlane(change) => (sign(change), "data-plane"),
+        Step::StackCpus(change) => (sign(change), "way-to-stack"),
         // Whatever becomes of the record, the setting itself is changed.
         Step::Setting(..) => ('~', "setting"),
         Step::Segment(_, change) => (sign(change), "segment"),

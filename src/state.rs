@@ -1,6 +1,6 @@
 //! What the data plane is, or should be: desired and actual are the same type, ordered maps keyed by identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,6 +15,8 @@ use crate::protocol::Protocol;
 pub struct State {
     /// The pinned maps and programs; None: there are none.
     pub data_plane: Option<DataPlane>,
+    /// The CPUs on which outer packets can be handed to the host's stack.
+    pub stack_cpus: BTreeSet<u32>,
     /// Settings of devices that mptm changes.
     pub settings: BTreeMap<SettingKey, SavedSetting>,
     /// Where packets come in by and go out of, by name.
@@ -81,6 +83,8 @@ pub struct Interface {
     pub peer: Option<Peer>,
     /// What may be set on it.
     pub manage: Manage,
+    /// Its program is to run in the driver, which decides how packets reach the host's stack.
+    pub native: bool,
 }
 
 /// The other end of a veth.

@@ -311,16 +311,11 @@ fn a_line_shows_no_more_errors_than_can_be_read() {
 }
 
 #[test]
-#[ignore = "measures: cargo test --release -- --ignored a_large_file --nocapture"]
-fn a_large_file_takes_about_a_second() {
+fn a_large_file_is_read_whole_and_all_its_errors_are_told() {
     let text = many(20_000, "");
-    let start = std::time::Instant::now();
     let config = parse(&[Source::new("large.toml", text.as_str())]).unwrap();
-    let parsed = start.elapsed();
     assert_eq!(config.tunnels.len(), 20_000);
     let errors = parse(&[Source::new("large.toml", text.replace("\"vxlan\"", "\"vlxan\""))]).unwrap_err();
     assert_eq!(errors.len(), 20_000);
-    let rendered = errors.render(false).len();
-    println!("parsed in {parsed:?}, 20,000 errors ({rendered} bytes) in {:?}", start.elapsed() - parsed);
-    assert!(parsed.as_secs_f64() < 2.0, "{parsed:?}");
+    assert!(errors.render(false).len() > 20_000 * 80);
 }

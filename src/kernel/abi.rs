@@ -45,9 +45,11 @@ pub mod tunnel_flags {
     pub const KEEP_SOURCE: u32 = 1 << 7;
 }
 
-/// MPTM_MANAGE_*.
-pub mod manage_flags {
-    /// Offloads.
+/// MPTM_MANAGE_* and MPTM_INTERFACE_*.
+pub mod interface_flags {
+    /// Outer packets for the host's stack go there through `cpus`.
+    pub const CPUS: u16 = 1 << 8;
+    /// May be set: offloads.
     pub const OFFLOADS: u16 = 1 << 0;
     /// MTU.
     pub const MTU: u16 = 1 << 1;
@@ -125,8 +127,8 @@ mirror! {
         to: u32,
         /// Its own.
         mac: [u8; 6],
-        /// `manage_flags::*`.
-        manage: u16,
+        /// `interface_flags::*`.
+        flags: u16,
     }
 }
 
@@ -413,10 +415,11 @@ mod tests {
             ("MPTM_TUNNEL_STACK", tunnel_flags::STACK),
             ("MPTM_TUNNEL_DEBUG", tunnel_flags::DEBUG),
             ("MPTM_TUNNEL_UNRESOLVED", tunnel_flags::UNRESOLVED),
-            ("MPTM_MANAGE_OFFLOADS", manage_flags::OFFLOADS.into()),
-            ("MPTM_MANAGE_MTU", manage_flags::MTU.into()),
-            ("MPTM_MANAGE_PROMISC", manage_flags::PROMISC.into()),
-            ("MPTM_MANAGE_SYSCTLS", manage_flags::SYSCTLS.into()),
+            ("MPTM_INTERFACE_CPUS", interface_flags::CPUS.into()),
+            ("MPTM_MANAGE_OFFLOADS", interface_flags::OFFLOADS.into()),
+            ("MPTM_MANAGE_MTU", interface_flags::MTU.into()),
+            ("MPTM_MANAGE_PROMISC", interface_flags::PROMISC.into()),
+            ("MPTM_MANAGE_SYSCTLS", interface_flags::SYSCTLS.into()),
             ("MPTM_ROLE_UNDERLAY", role::UNDERLAY),
             ("MPTM_ROLE_WORKLOAD", role::WORKLOAD),
             ("MPTM_ROLE_REDIRECT", role::REDIRECT),

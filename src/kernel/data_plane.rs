@@ -1,6 +1,6 @@
 //! The BPF half of the boundary: the pinned maps, programs and links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use crate::config::model::Mode;
 pub enum Map {
     Interfaces,
     Devices,
+    Cpus,
     Routes,
     Prefixes,
     Endpoints,
@@ -30,9 +31,10 @@ pub enum Map {
 
 impl Map {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Interfaces,
         Self::Devices,
+        Self::Cpus,
         Self::Routes,
         Self::Prefixes,
         Self::Endpoints,
@@ -53,6 +55,7 @@ impl Map {
         match self {
             Self::Interfaces => "interfaces",
             Self::Devices => "devices",
+            Self::Cpus => "cpus",
             Self::Routes => "routes",
             Self::Prefixes => "prefixes",
             Self::Endpoints => "endpoints",
@@ -137,6 +140,18 @@ pub trait DataPlane {
 
     /// The build that this mptm carries.
     fn build(&self) -> Build;
+
+    /// How many CPUs this machine may have: the size of `cpus`.
+    ///
+    /// # Errors
+    /// /sys is not mounted.
+    fn possible_cpus(&self) -> Result<u32, KernelError>;
+
+    /// The CPUs that are there now.
+    ///
+    /// # Errors
+    /// /sys is not mounted.
+    fn online_cpus(&self) -> Result<BTreeSet<u32>, KernelError>;
 
     /// The row of `meta`, as it stands; None: there is no data plane.
     ///

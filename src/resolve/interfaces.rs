@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Context, Findings};
-use crate::config::model::{self, Location, Name, NetnsRef, PeerSpec};
+use crate::config::model::{self, Location, Mode, Name, NetnsRef, PeerSpec};
 use crate::kernel::{Link, Netns};
 use crate::mac::MacAddr;
 use crate::state::{Attachment, Interface, Peer, Role, State};
@@ -59,6 +59,7 @@ pub fn resolve(context: &Context<'_>, state: &mut State, findings: &mut Findings
                     .as_ref()
                     .map(|(netns, link)| Peer { netns: netns.clone(), name: link.name.clone() }),
                 manage: interface.manage,
+                native: interface.mode == Mode::Native,
             },
         );
         ends.insert(name.clone(), End { link, peer });

@@ -122,6 +122,7 @@ pub fn resolve(
     }
     let ends = interfaces::resolve(&context, &mut state, &mut findings);
     tunnels::resolve(&context, &ends, &mut state, &mut findings);
+    stack_cpus(&context, &mut state, &mut findings);
     for segment in segments(config) {
         state.segments.insert(segment, BTreeMap::new());
     }
@@ -137,6 +138,18 @@ pub fn resolve(
         Ok(Resolved { state, warnings: findings.warnings })
     } else {
         Err(findings.errors)
+    }
+}
+
+/// Where outer packets can be handed to the host's stack, if a tunnel wants that.
+fn stack_cpus(context: &Context<'_>, state: &mut State, findings: &mut Findings) {
+    let Some((name, _)) = state.tunnels.iter().find(|(_, tunnel)| !tunnel.redirect) else { return };
+    match context.bpf.online_cpus() {
+        Ok(cpus) => state.stack_cpus = cpus,
+        Err(error) => {
+            let at = context.config.tunnels[name].at.clone();
+            findings.kernel(&at, format!("tunnel {name}: redirect = false needs a CPU"), error);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 use super::ids::Ids;
 use crate::config::model::{Manage, Name};
-use crate::kernel::abi::{self, manage_flags, role, target, tunnel_flags};
+use crate::kernel::abi::{self, interface_flags, role, target, tunnel_flags};
 use crate::kernel::{KernelError, Map, Netns};
 use crate::mac::MacAddr;
 use crate::protocol::{self, Header, Protocol};
@@ -58,11 +58,11 @@ pub fn encode_interface(
     interface: &Interface,
     ids: &mut Ids,
 ) -> Result<abi::Interface, KernelError> {
-    let Interface { ifindex: _, role, mac, device: _, peer: _, manage } = interface;
+    let Interface { ifindex: _, role, mac, device: _, peer: _, manage, native } = interface;
     let mut value = abi::Interface {
         slot: ids.interface(name)?,
         mac: mac.0,
-        manage: encode_manage(*manage),
+        flags: encode_manage(*manage) | if *native { interface_flags::CPUS } else { 0 },
         ..Default::default()
     };
     match role {
@@ -94,10 +94,10 @@ pub fn decode_role(value: &abi::Interface, ids: &mut Ids) -> Role {
 fn encode_manage(manage: Manage) -> u16 {
     let Manage { offloads, mtu, promisc, sysctls } = manage;
     [
-        (offloads, manage_flags::OFFLOADS),
-        (mtu, manage_flags::MTU),
-        (promisc, manage_flags::PROMISC),
-        (sysctls, manage_flags::SYSCTLS),
+        (offloads, interface_flags::OFFLOADS),
+        (mtu, interface_flags::MTU),
+        (promisc, interface_flags::PROMISC),
+        (sysctls, interface_flags::SYSCTLS),
     ]
     .into_iter()
     .filter_map(|(on, flag)| on.then_some(flag))
@@ -107,10 +107,10 @@ fn encode_manage(manage: Manage) -> u16 {
 /// What may be set on an interface.
 pub fn decode_manage(flags: u16) -> Manage {
     Manage {
-        offloads: flags & manage_flags::OFFLOADS != 0,
-        mtu: flags & manage_flags::MTU != 0,
-        promisc: flags & manage_flags::PROMISC != 0,
-        sysctls: flags & manage_flags::SYSCTLS != 0,
+        offloads: flags & interface_flags::OFFLOADS != 0,
+        mtu: flags & interface_flags::MTU != 0,
+        promisc: flags & interface_flags::PROMISC != 0,
+        sysctls: flags & interface_flags::SYSCTLS != 0,
     }
 }
 

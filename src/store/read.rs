@@ -11,7 +11,7 @@ use super::codec::{
 };
 use super::ids::Ids;
 use crate::config::model::Name;
-use crate::kernel::abi::{self, name_kind, target};
+use crate::kernel::abi::{self, interface_flags, name_kind, target};
 use crate::kernel::{Build, DataPlane as Bpf, Feature, KernelError, Map, Netns, Network, Setting};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
@@ -50,6 +50,11 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
             "a namespace has its own pin directory: choose it with --pin, and the namespace with -n; \
                if that namespace is gone, remove the directory",
         ));
+    }
+    for cpu in 0..bpf.possible_cpus()? {
+        if bpf.get(Map::Cpus, cpu.as_bytes())?.is_some() {
+            live.state.stack_cpus.insert(cpu);
+        }
     }
     live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns });
     let names = read_names(bpf, &mut live.ids)?;
@@ -114,8 +119,9 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
             netns: names.get(&(name_kind::PEER_NETNS, value.slot)).and_then(|text| read_netns(text)),
             name: peer.as_str().into(),
         });
-        let manage = decode_manage(value.manage);
-        let interface = Interface { ifindex, role, mac: MacAddr(value.mac), device, peer, manage };
+        let manage = decode_manage(value.flags);
+        let native = value.flags & interface_flags::CPUS != 0;
+        let interface = Interface { ifindex, role, mac: MacAddr(value.mac), device, peer, manage, native };
         // An interface that was interrupted on its way to another index has two entries: the old one has to go.
         if device != Some(ifindex) || !live.state.interfaces.contains_key(&name) {
             live.state.interfaces.insert(name, interface);

@@ -1,6 +1,6 @@
 //! From a step to the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use zerocopy::{FromZeros, IntoBytes};
@@ -30,6 +30,7 @@ pub fn execute(
 ) -> Result<(), KernelError> {
     match step {
         Step::DataPlane(change) => data_plane(change, bpf),
+        Step::StackCpus(change) => stack_cpus(change, bpf),
         Step::Setting(key, change) => setting(key, change, bpf, net),
         Step::Segment(name, change) => segment(name, change, bpf, ids),
         Step::Interface(name, change) => interface(name, change, bpf, ids),
@@ -88,6 +89,18 @@ fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), Kerne
         Change::Modify { after, .. } => bpf.restore_programs(row(after).as_bytes()),
         Change::Remove(_) => bpf.destroy(),
     }
+}
+
+/// How many frames may wait for a CPU's thread; it takes them in bulk.
+const STACK_QUEUE: u32 = 2048;
+
+fn stack_cpus(change: &Change<BTreeSet<u32>>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    let none = BTreeSet::new();
+    let (before, after) = (change.before().unwrap_or(&none), change.after().unwrap_or(&none));
+    after
+        .difference(before)
+        .try_for_each(|cpu| bpf.put(Map::Cpus, cpu.as_bytes(), STACK_QUEUE.as_bytes()))?;
+    before.difference(after).try_for_each(|cpu| bpf.delete(Map::Cpus, cpu.as_bytes()))
 }
 
 fn saved_key(key: &SettingKey, setting: &SavedSetting) -> abi::SavedKey {

@@ -26,6 +26,7 @@ pub fn full() -> State {
         ("10.2.0.0/16".parse().unwrap(), Route::Tunnel(name("t"))),
     ]);
     State {
+        stack_cpus: [0, 1].into(),
         data_plane: Some(DataPlane { build: Build([1; 32]), netns: 1 }),
         settings: BTreeMap::from([(mtu_key(), mtu(1450))]),
         interfaces: BTreeMap::from([(name("eth0"), underlay()), (name("veth-a"), workload_interface(5))]),
@@ -57,6 +58,7 @@ fn underlay() -> Interface {
         device: Some(2),
         peer: None,
         manage: Manage::default(),
+        native: true,
     }
 }
 
@@ -127,6 +129,7 @@ fn what_is_referred_to_comes_first() {
         kinds(&up),
         [
             "+ data-plane ",
+            "+ way-to-stack ",
             "~ setting vns1/veth-b",
             "+ segment blue",
             "+ interface eth0",
@@ -155,6 +158,7 @@ fn what_is_referred_to_comes_first() {
             "- interface eth0",
             "- segment blue",
             "~ setting vns1/veth-b",
+            "- way-to-stack ",
             "- data-plane ",
         ]
     );

@@ -125,7 +125,10 @@ fn the_workload_is_another() {
             ),
         );
         node.ip("link set w up");
-        shell_in(&node.container, "ip link set eth0 up; ethtool -K eth0 tx off gro on >/dev/null");
+        shell_in(
+            &node.container,
+            "ip link set eth0 up; ethtool -K eth0 tx off txvlan off tx-vlan-stag-hw-insert off gro on >/dev/null",
+        );
         let new = Machine::look(lab);
         down(lab);
         look(lab).must_be(&before);
@@ -161,7 +164,10 @@ fn what_others_have_changed_is_theirs() {
 fn what_was_right_stays() {
     lab::run("down: what was right", |lab| {
         let node = &lab.a;
-        shell_in(&node.container, "ip link set eth0 mtu 1200; ethtool -K eth0 tx off gro on >/dev/null");
+        shell_in(
+            &node.container,
+            "ip link set eth0 mtu 1200; ethtool -K eth0 tx off txvlan off tx-vlan-stag-hw-insert off gro on >/dev/null",
+        );
         node.ip("link set w mtu 1200");
         let before = Machine::look(lab);
         let applied = node.apply(&node.plain_file());

@@ -136,12 +136,20 @@ fn no_bpffs() {
         };
         let elsewhere = lab.path("pins");
         apply(&elsewhere.display().to_string()).refused(&[
-            &format!("the pin directory {} is on no bpffs", elsewhere.display()),
+            &format!(
+                "cannot make the pin directory {}: {} is on no bpffs",
+                elsewhere.display(),
+                elsewhere.parent().unwrap().display()
+            ),
             "hint: choose one below /sys/fs/bpf",
             "nothing is changed",
         ]);
         assert!(!elsewhere.exists());
-        apply("/proc/mptm").refused(&["the pin directory /proc/mptm is on no bpffs"]);
+        apply("/proc/mptm").refused(&["cannot make the pin directory /proc/mptm: /proc is on no bpffs"]);
+        apply("/sys/fs/bpf/not/there").refused(&[
+            "cannot make the pin directory /sys/fs/bpf/not/there: there is no directory /sys/fs/bpf/not",
+            "hint: make it: mkdir -p /sys/fs/bpf/not",
+        ]);
         Machine::look(lab).must_be(&before);
 
         let script = format!(

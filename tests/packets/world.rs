@@ -238,7 +238,7 @@ impl World {
                 table: interface.table,
                 to: interface.to,
                 mac: interface.mac,
-                manage: 0,
+                flags: 0,
             };
             put(plane, Map::Interfaces, &interface.ifindex, &value);
         }

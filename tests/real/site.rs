@@ -98,11 +98,6 @@ impl Node {
         plan
     }
 
-    /// Applies a file; what was said besides the plan.
-    pub fn apply_with_warnings(&self, text: &str) -> String {
-        self.apply_and_listen(text).1
-    }
-
     fn apply_and_listen(&self, text: &str) -> (String, String) {
         fs::write(self.file(), text).unwrap();
         let output = self.mptm().arg("apply").output().unwrap();

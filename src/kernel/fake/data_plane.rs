@@ -1,6 +1,6 @@
 //! The BPF half of the fake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -72,6 +72,14 @@ impl DataPlane for Fake {
 
     fn build(&self) -> Build {
         self.world().build
+    }
+
+    fn possible_cpus(&self) -> Result<u32, KernelError> {
+        Ok(maps::CPUS as u32)
+    }
+
+    fn online_cpus(&self) -> Result<BTreeSet<u32>, KernelError> {
+        Ok((0..maps::CPUS as u32).collect())
     }
 
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {

@@ -26,7 +26,7 @@ struct Shape {
     room: usize,
 }
 
-const CPUS: usize = 2;
+pub(super) const CPUS: usize = 2;
 const PORTS: usize = 65536;
 
 fn shape(map: Map) -> Shape {
@@ -37,6 +37,7 @@ fn shape(map: Map) -> Shape {
     let (kind, key, value, room) = match map {
         Map::Interfaces => (Kind::Hash, 4, size_of::<abi::Interface>(), interfaces),
         Map::Devices => (Kind::Devices, 4, 4, interfaces),
+        Map::Cpus => (Kind::Hash, 4, 4, CPUS),
         Map::Routes => (Kind::Hash, size_of::<abi::RouteKey>(), route, routes),
         Map::Prefixes => (Kind::Trie, size_of::<abi::PrefixKey>(), route, routes),
         Map::Endpoints => (Kind::Hash, size_of::<abi::Endpoint>(), 4, 4 * tunnels),

@@ -1,24 +1,25 @@
 //! The real data plane: libbpf-rs over the pinned maps, programs and links.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{
-    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, PrintLevel, ProgramHandle, RingBufferBuilder,
-    libbpf_sys,
+    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramHandle, RingBufferBuilder,
 };
 
 use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
+use super::cpus::cpus;
+use super::libbpf::{capture_libbpf, cause, explain_load_failure, take_libbpf_log};
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
 use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
@@ -73,6 +74,11 @@ impl BpfDataPlane {
         take_libbpf_log();
         let mut open =
             MptmSkelBuilder::default().open(object).map_err(|error| explain_load_failure(&error))?;
+        let cpus = self.possible_cpus()?;
+        open.maps
+            .cpus
+            .set_max_entries(cpus)
+            .map_err(|error| KernelError::new("cannot size the map cpus", cause(&error)))?;
         if let Some(pins) = reuse {
             for mut map in open.open_object_mut().maps_mut() {
                 let path = pins.map(&map.name().to_string_lossy());
@@ -184,6 +190,14 @@ impl DataPlane for BpfDataPlane {
                 .unwrap_or(0);
         }
         Build(build)
+    }
+
+    fn possible_cpus(&self) -> Result<u32, KernelError> {
+        Ok(cpus("possible")?.last().map_or(1, |last| last + 1))
+    }
+
+    fn online_cpus(&self) -> Result<BTreeSet<u32>, KernelError> {
+        cpus("online")
     }
 
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {
@@ -439,72 +453,5 @@ fn remove_file(path: &Path) -> Result<(), KernelError> {
             Err(KernelError::new(format!("cannot remove the pin {}", path.display()), error))
         }
         _ => Ok(()),
-    }
-}
-
-/// The system's error below libbpf-rs's own, which gives it out in its text only.
-fn cause(error: &libbpf_rs::Error) -> io::Error {
-    let text = format!("{error:#}");
-    let code = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
-    code.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error)
-}
-
-/// Why the kernel would not take the programs.
-fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
-    let error = KernelError::new("cannot load the BPF programs", cause(error));
-    match error.source.as_ref().and_then(io::Error::raw_os_error) {
-        Some(libc::EPERM) => return error.hint(RIGHTS),
-        Some(libc::EMFILE) => return error.hint("it takes some 50 open files: see `ulimit -n`"),
-        _ => {}
-    }
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return error
-            .hint("this kernel tells nothing of its types (CONFIG_DEBUG_INFO_BTF), which mptm needs");
-    }
-    let release = nix::sys::utsname::uname()
-        .map_or_else(|_| "of unknown release".into(), |name| name.release().to_string_lossy().into_owned());
-    // The youngest of what the programs need: Linux 5.18.
-    if bpf_calls::has_xdp_helper(libbpf_sys::BPF_FUNC_xdp_store_bytes) == Some(false) {
-        return error.hint(format!(
-            "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 5.18 or later"
-        ));
-    }
-    let log = take_libbpf_log();
-    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-    let tail = &lines[lines.len().saturating_sub(12)..];
-    error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
-}
-
-static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());
-
-/// libbpf writes to standard error by itself: keep what it says for when it matters.
-fn capture_libbpf() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
-            LIBBPF_LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(&text);
-        })));
-    });
-}
-
-fn take_libbpf_log() -> String {
-    std::mem::take(&mut LIBBPF_LOG.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-}
-
-#[cfg(test)]
-mod tests {
-    use libbpf_rs::ErrorExt;
-
-    use super::*;
-
-    #[test]
-    fn causes_keep_their_numbers() {
-        for code in [libc::E2BIG, libc::ENOSPC, libc::EMFILE, libc::EINVAL, libc::EPERM] {
-            let error = libbpf_rs::Error::from_raw_os_error(code);
-            assert_eq!(cause(&error).raw_os_error(), Some(code));
-            assert_eq!(cause(&error.context("while loading (or so)")).raw_os_error(), Some(code));
-        }
-        let other = libbpf_rs::Error::from(io::Error::other("no number"));
-        assert_eq!(cause(&other).to_string(), "no number");
     }
 }

@@ -2,7 +2,9 @@
 
 mod bpf;
 mod bpf_calls;
+mod cpus;
 mod ethtool;
+mod libbpf;
 mod links;
 mod netlink;
 mod netns;

@@ -1,0 +1,79 @@
+//! What libbpf says when it fails, and what that means.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, Once, PoisonError};
+
+use libbpf_rs::{PrintLevel, libbpf_sys};
+
+use super::bpf_calls;
+use super::pins::RIGHTS;
+use crate::kernel::KernelError;
+
+/// The system's error below libbpf-rs's own, which gives it out in its text only.
+pub fn cause(error: &libbpf_rs::Error) -> io::Error {
+    let text = format!("{error:#}");
+    let code = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.split(')').next()?.parse().ok());
+    code.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error)
+}
+
+/// Why the kernel would not take the programs.
+pub fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
+    let error = KernelError::new("cannot load the BPF programs", cause(error));
+    match error.source.as_ref().and_then(io::Error::raw_os_error) {
+        Some(libc::EPERM) => return error.hint(RIGHTS),
+        Some(libc::EMFILE) => return error.hint("it takes some 50 open files: see `ulimit -n`"),
+        _ => {}
+    }
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return error
+            .hint("this kernel tells nothing of its types (CONFIG_DEBUG_INFO_BTF), which mptm needs");
+    }
+    let release = nix::sys::utsname::uname()
+        .map_or_else(|_| "of unknown release".into(), |name| name.release().to_string_lossy().into_owned());
+    // The youngest of what the programs need: Linux 5.18.
+    if bpf_calls::has_xdp_helper(libbpf_sys::BPF_FUNC_xdp_store_bytes) == Some(false) {
+        return error.hint(format!(
+            "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 5.18 or later"
+        ));
+    }
+    let log = take_libbpf_log();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = &lines[lines.len().saturating_sub(12)..];
+    error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
+}
+
+static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());
+
+/// libbpf writes to standard error by itself: keep what it says for when it matters.
+pub fn capture_libbpf() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            LIBBPF_LOG.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+        })));
+    });
+}
+
+/// What libbpf has said since the last time.
+pub fn take_libbpf_log() -> String {
+    std::mem::take(&mut LIBBPF_LOG.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ErrorExt;
+
+    use super::*;
+
+    #[test]
+    fn causes_keep_their_numbers() {
+        for code in [libc::E2BIG, libc::ENOSPC, libc::EMFILE, libc::EINVAL, libc::EPERM] {
+            let error = libbpf_rs::Error::from_raw_os_error(code);
+            assert_eq!(cause(&error).raw_os_error(), Some(code));
+            assert_eq!(cause(&error.context("while loading (or so)")).raw_os_error(), Some(code));
+        }
+        let other = libbpf_rs::Error::from(io::Error::other("no number"));
+        assert_eq!(cause(&other).to_string(), "no number");
+    }
+}
