@@ -17,6 +17,9 @@ pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
         show(&plan, false, &format!("Would do: {}.", render::summary(&plan)))?;
     } else {
         carry_out(&plan, &nothing, &mut kernel, &mut live)?;
+        if plan.is_empty() {
+            kernel.bpf.clear_leftovers()?;
+        }
         show(&plan, false, &format!("Done: {}.", render::summary_done(&plan)))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -44,6 +44,15 @@ impl BpfDataPlane {
         Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: Vec::new() }
     }
 
+    /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.
+    ///
+    /// # Errors
+    /// A pin can't be removed.
+    pub fn clear_leftovers(&self) -> Result<(), KernelError> {
+        self.pins.staging().remove()?;
+        self.pins.release_bpffs()
+    }
+
     fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
         let mut maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(handle) = maps.get(&map) {
@@ -299,9 +308,19 @@ impl DataPlane for BpfDataPlane {
     fn destroy(&mut self) -> Result<(), KernelError> {
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         self.replaced.clear();
-        self.pins.staging().remove()?;
-        self.pins.remove()?;
-        self.pins.release_bpffs()
+        // Renamed first: whoever is interrupted in the middle leaves nothing that looks like a data plane.
+        let staging = self.pins.staging();
+        staging.remove()?;
+        match fs::rename(self.pins.root(), staging.root()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(KernelError::new(
+                    format!("cannot remove the pin directory {}", self.pins.root().display()),
+                    error,
+                ));
+            }
+            _ => {}
+        }
+        self.clear_leftovers()
     }
 
     fn entries(&self, map: Map) -> Result<Entries, KernelError> {
