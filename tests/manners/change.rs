@@ -2,7 +2,7 @@
 
 use crate::lab::{self, Lab, Node};
 use crate::noop::add_devices;
-use crate::snapshot::Pinned;
+use crate::snapshot::{Pinned, poke_meta};
 use crate::traffic::{loss_while, reaches};
 
 /// A second tunnel, with one key more.
@@ -218,5 +218,39 @@ fn a_changed_tunnel_loses_nothing() {
         });
         assert!(sent > 1000, "only {sent} were sent");
         assert_eq!(lost, 0, "of {sent}");
+    });
+}
+
+/// The programs of another build are replaced where they run, with the maps that are there.
+#[test]
+fn another_build_takes_over() {
+    lab::run("change: another build", |lab: &Lab| {
+        let node = &lab.a;
+        for node in [&lab.a, &lab.b] {
+            node.apply(&node.plain_file());
+        }
+        let mut before = Pinned::look(&node.pin);
+        let offset = std::mem::offset_of!(mptm::kernel::abi::Meta, build);
+        let (sent, lost) = loss_while(lab, || {
+            for _ in 0..20 {
+                let own = before.contents["meta"].values().next().unwrap()[offset];
+                poke_meta(&node.pin, offset, !own);
+                let outcome = node.mptm("apply").done();
+                assert!(outcome.stdout.starts_with("~ data-plane: build "), "{outcome:?}");
+                assert_eq!(outcome.stdout.lines().count(), 1, "{outcome:?}");
+                let after = Pinned::look(&node.pin);
+                assert_eq!(after.maps, before.maps);
+                for (name, (link, program)) in &after.links {
+                    assert_eq!(*link, before.links[name].0, "{name} was attached again");
+                    assert_ne!(*program, before.links[name].1, "{name} runs the old program");
+                    assert!(after.programs.values().any(|pinned| pinned == program), "{name}");
+                }
+                assert_eq!(after.contents, before.contents);
+                before = after;
+            }
+        });
+        assert!(sent > 500, "only {sent} were sent");
+        assert_eq!(lost, 0, "of {sent}");
+        node.mptm("apply").nothing_to_do();
     });
 }

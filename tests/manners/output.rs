@@ -58,6 +58,18 @@ fn apply() {
     });
 }
 
+/// The host's own packets pass when they like.
+fn without_passed(status: &str) -> String {
+    let line = |line: &str| match line.split_once(' ') {
+        Some((program, counts)) if program.starts_with("mptm_") => {
+            let counts = counts.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{program:<13}  PASSED {counts}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    status.lines().map(line).collect()
+}
+
 #[test]
 fn status_get_and_dump() {
     lab::run("output: status", |lab| {
@@ -69,7 +81,8 @@ fn status_get_and_dump() {
         }
         assert_eq!(node.mptm("dump").done().stdout, "", "nothing is what an empty file means");
         node.apply(&node.plain_file());
-        same(lab, &node.mptm("status").done().stdout, include_str!("golden/status.txt"));
+        let status = without_passed(&node.mptm("status").done().stdout);
+        same(lab, &status, include_str!("golden/status.txt"));
         same(lab, &node.mptm("get 10.250.1.1 10.250.1.2").done().stdout, include_str!("golden/get.txt"));
         same(lab, &node.mptm("get 10.250.1.1 10.250.1.1").done().stdout, include_str!("golden/local.txt"));
         same(lab, &node.mptm("dump").done().stdout, include_str!("golden/dump.txt"));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::lab::{self, Lab, MPTM, Node, Outcome};
-use crate::snapshot::{Machine, Pinned};
+use crate::snapshot::{Machine, Pinned, poke_meta};
 
 /// The binary where everybody can reach it.
 fn copy(lab: &Lab) -> PathBuf {
@@ -61,13 +61,7 @@ fn pins_of_another_version() {
     lab::run("rights: another version", |lab| {
         let node = &lab.a;
         node.apply(&node.plain_file());
-        let meta = node.pin.join("maps/meta");
-        let value = Pinned::look(&node.pin).contents["meta"].values().next().unwrap().clone();
-        let mut bytes: Vec<String> = value.iter().map(u8::to_string).collect();
-        bytes[0] = "99".into();
-        let update = format!("map update pinned {} key 0 0 0 0 value {}", meta.display(), bytes.join(" "));
-        let output = Command::new("bpftool").args(update.split(' ')).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        poke_meta(&node.pin, 0, 99);
         let (machine, pinned) = (Machine::look(lab), Pinned::look(&node.pin));
         for command in ["apply", "apply --dry-run", "down", "status", "dump", "get 10.250.1.1 10.250.1.2"] {
             node.mptm(command).refused(&[

@@ -171,3 +171,12 @@ impl Pinned {
         assert!(soon(gone), "maps or programs are still loaded");
     }
 }
+
+/// Writes one byte of the row of `meta`, as another version or build of mptm would.
+pub fn poke_meta(pin: &Path, offset: usize, byte: u8) {
+    let meta = MapHandle::from_pinned_path(pin.join("maps/meta")).unwrap();
+    let key = 0_u32.to_ne_bytes();
+    let mut row = meta.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+    row[offset] = byte;
+    meta.update(&key, &row, MapFlags::ANY).unwrap();
+}
