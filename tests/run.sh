@@ -10,7 +10,12 @@ export RUST_BACKTRACE=1
 
 if [ "${1:-}" != quick ]; then
     cargo fmt --check
-    clang-format --dry-run --Werror bpf/*.[ch]
+    # Other versions lay out some lines in another way.
+    if clang-format --version | grep -q 'version 14\.'; then
+        clang-format --dry-run --Werror bpf/*.[ch]
+    else
+        echo "SKIPPED (needs clang-format 14, this is $(clang-format --version)): the layout of bpf/" >&2
+    fi
     cargo clippy --locked --all-targets -- -D warnings
 fi
 
