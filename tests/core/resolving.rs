@@ -137,6 +137,8 @@ fn room_in_the_mtu() {
     );
     fake.world().device("u0").mtu = 118;
     assert_eq!(desired(&fake, &tunnel("remote = '10.30.0.10'")).tunnels["t"].mtu, 68);
+    fake.world().device("u0").mtu = 65536;
+    assert_eq!(desired(&fake, &tunnel("remote = '10.30.0.10'")).tunnels["t"].mtu, 65535 - 50);
 }
 
 #[test]
