@@ -21,6 +21,7 @@ const CHANGES: u8 = 2;
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     let loaded = global.load()?;
     let mut kernel = global.kernel()?;
+    let _lock = if args.dry_run { None } else { Some(kernel.lock()?) };
     let mut live = kernel.read()?;
     let neighbours = if args.dry_run { Neighbours::Look } else { Neighbours::Solicit };
     let resolved =

@@ -14,13 +14,14 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
-use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, enter_netns, require_rights};
+use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, NetnsLock, enter_netns, require_rights};
 use crate::store::{self, Live};
 
 pub use error::CliError;
@@ -191,7 +192,15 @@ struct Kernel {
     net: LinuxNetwork,
 }
 
+/// How long another apply or down may take.
+const LOCK_WAIT: Duration = Duration::from_secs(60);
+
 impl Kernel {
+    /// For commands that change something, before they read what is there.
+    fn lock(&self) -> Result<NetnsLock, CliError> {
+        Ok(self.net.lock(LOCK_WAIT)?)
+    }
+
     fn read(&self) -> Result<Live, CliError> {
         Ok(store::read(&self.bpf, &self.net)?)
     }

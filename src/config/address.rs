@@ -170,6 +170,8 @@ fn not_unicast(net: Ipv4Net) -> Option<&'static str> {
         Some("it is the broadcast address")
     } else if net.prefix_len() >= 4 && address.is_multicast() {
         Some("it is multicast")
+    } else if net.prefix_len() >= 4 && address.octets()[0] >= 240 {
+        Some("it is reserved (RFC 1112, 4), and never forwarded")
     } else if net.prefix_len() >= 8 && address.is_loopback() {
         Some("it is loopback, which never leaves the host")
     } else {

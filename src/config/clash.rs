@@ -45,7 +45,7 @@ pub(super) fn interfaces(interfaces: &[RawInterface], report: &mut Report) {
 /// What tells the packets of tunnels apart when they arrive, but for the local address.
 type Endpoint<'a> = (Protocol, &'a Name, Option<IpAddr>, i128, u16);
 
-/// The tunnels of an endpoint by their local address. One without takes what arrives at any.
+/// The tunnels of an endpoint by their local address. One without has what its route prefers, which may be any.
 #[derive(Default)]
 struct Locals<'a> {
     any: Option<First<'a>>,

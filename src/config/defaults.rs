@@ -49,6 +49,8 @@ pub(super) fn apply(tunnel: &mut RawTunnel, defaults: &RawTunnel) {
     }
     inner_mac.or(&defaults.inner_mac);
     mtu.or(&defaults.mtu);
-    redirect.or(&defaults.redirect);
+    if has("redirect") {
+        redirect.or(&defaults.redirect);
+    }
     debug.or(&defaults.debug);
 }

@@ -59,7 +59,8 @@ pub(super) fn role_of(key: &str) -> Option<RoleName> {
 /// Whether tunnels of a protocol have a tunnel key.
 pub(super) fn has_key(protocol: Protocol, key: &str) -> bool {
     match key {
-        "remote" | "local" => protocol.has_outer_ip(),
+        // A tagged frame is no packet that the host could route, and its destination is the workload's business.
+        "remote" | "local" | "redirect" => protocol.has_outer_ip(),
         "src_port" | "dst_port" => protocol.default_port().is_some(),
         _ => true,
     }

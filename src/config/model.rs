@@ -220,7 +220,7 @@ pub struct Manage {
     pub mtu: bool,
     /// `"promisc"`: on the underlay of VLAN tunnels, whose frames bear the workloads' MAC addresses.
     pub promisc: bool,
-    /// `"sysctls"`: on workloads of tunnels with `redirect = false`: forwarding and accept_local.
+    /// `"sysctls"`: on workloads of tunnels with `redirect = false`: forwarding, accept_local and rp_filter.
     pub sysctls: bool,
 }
 

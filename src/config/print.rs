@@ -107,7 +107,9 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
     }
     table.set_some("inner_mac", inner_mac.map(quoted));
     table.set_some("mtu", mtu.map(|mtu| mtu.to_string()));
-    table.set("redirect", redirect.to_string());
+    if protocol.has_outer_ip() {
+        table.set("redirect", redirect.to_string());
+    }
     table.set("debug", debug.to_string());
     table.finish("tunnel", name)
 }

@@ -124,7 +124,7 @@ fn tunnel(number: usize) -> impl Strategy<Value = (Name, Tunnel)> {
             dst_port: if other_port && has_ip { own_port + 1 } else { own_port },
             inner_mac,
             mtu,
-            redirect,
+            redirect: redirect || !protocol.has_outer_ip(),
             debug,
         };
         let odd = ["", ".", "\"", "ü", "\\"][number % 5];

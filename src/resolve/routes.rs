@@ -23,7 +23,9 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
         let Some(list) = list(context, name, addresses, end, &interface.at, findings) else { continue };
         let table = state.segments.entry(segment.clone()).or_default();
         for prefix in list {
-            let mac = mac.or_else(|| behind(context, end, &prefix));
+            let mac = mac
+                .or_else(|| behind(context, end, &prefix))
+                .or_else(|| remembered(context, segment, name, end, &prefix));
             let route = Route::Workload { interface: name.clone(), mac, pairs: BTreeMap::new() };
             insert(table, segment, prefix, route, &interface.at, findings);
         }
@@ -104,6 +106,25 @@ fn behind(context: &Context<'_>, end: &End, prefix: &IpNet) -> Option<MacAddr> {
             context.net.neighbour(end.link.ifindex, prefix.addr()).ok().flatten()
         }
         None => None,
+    }
+}
+
+/// What the neighbour table has forgotten, as it does after a minute of silence, the route still knows. Else an apply
+/// that has nothing to do would take it away.
+fn remembered(
+    context: &Context<'_>,
+    segment: &Name,
+    name: &Name,
+    end: &End,
+    prefix: &IpNet,
+) -> Option<MacAddr> {
+    let live = &context.live.state;
+    if end.peer.is_some() || live.interfaces.get(name)?.ifindex != end.link.ifindex {
+        return None;
+    }
+    match live.segments.get(segment)?.get(prefix)? {
+        Route::Workload { interface, mac, .. } if interface == name => *mac,
+        _ => None,
     }
 }
 

@@ -214,7 +214,9 @@ fn mtu(
     findings: &mut Findings,
 ) -> Option<u32> {
     let overhead = protocol::overhead(tunnel);
-    let room = underlay.link.mtu.saturating_sub(overhead);
+    // An IPv4 packet says its length in 16 bits, whatever the device (lo: 65536) would carry.
+    let most = if config.protocol.has_outer_ip() { u16::MAX.into() } else { u32::MAX };
+    let room = underlay.link.mtu.min(most).saturating_sub(overhead);
     let has = format!(
         "{} has an MTU of {}, and {} takes {overhead} of it",
         config.underlay, underlay.link.mtu, config.protocol

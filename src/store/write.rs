@@ -347,7 +347,12 @@ fn link(name: &Name, change: &Change<Attachment>, bpf: &mut dyn Bpf) -> Result<(
             (Some(mode), Some(now)) if now.ifindex == after.ifindex && now.mode == Some(mode) => Err(
                 KernelError::plain(format!("{name} keeps the new program: the old one is no longer at hand")),
             ),
-            _ => bpf.detach(name),
+            (Some(_), _) => {
+                bpf.detach(name)?;
+                Err(KernelError::plain(format!("{name} has no program: the old one is no longer at hand"))
+                    .hint("run `mptm apply` when the cause is gone"))
+            }
+            (None, _) => bpf.detach(name),
         };
     };
     match change.before() {

@@ -7,7 +7,7 @@ use mptm::state::State;
 use mptm::store::read;
 use zerocopy::IntoBytes;
 
-use crate::scene::{SMALL, apply_text, desired, down, live, number, runs, scene};
+use crate::scene::{SMALL, apply_text, carry_out, desired, down, live, number, runs, scene};
 
 /// Applies, and says what had to be done.
 fn mend(fake: &Fake) -> Vec<String> {
@@ -217,7 +217,14 @@ fn links_that_are_not_as_they_were() {
     // An exchange that was interrupted before this link's turn.
     let stray = fake.world().attach_foreign("u0", "mptm_decap", mptm::config::model::Mode::Native);
     fake.world().links.get_mut("u0").unwrap().program_id = stray;
+    let torn = fake.fork();
     assert_eq!(mend(&fake), ["~ program u0: runs one of another build -> mptm_decap"]);
+    // Once taken off, nobody can put it back, and it is said.
+    let later = torn.world().changes + 6;
+    torn.world().fail_at = Some(later);
+    let error = carry_out(&torn, &State::default()).unwrap_err();
+    let stuck: Vec<String> = error.stuck.iter().map(|(_, cause)| cause.to_string()).collect();
+    assert_eq!(stuck, ["u0 has no program: the old one is no longer at hand"]);
     down(&fake);
     assert_eq!(runs(&fake, "u0"), None);
 }

@@ -163,7 +163,7 @@ fn tunnel_text(text: &mut String, i: usize, tunnel: &Tunnel, workloads: &[Option
             1 => format!("remote_mac = '02:00:00:00:07:0{i}'"),
             2 => format!("inner_mac = '02:00:00:00:08:0{i}'"),
             3 => "mtu = 1300".to_owned(),
-            4 => "redirect = false".to_owned(),
+            4 if !vlan => "redirect = false".to_owned(),
             5 => "debug = true".to_owned(),
             6 if !vlan => format!("local = '10.30.{underlay}.1'"),
             7 if !vlan => "src_port = '2000-3000'".to_owned(),

@@ -137,6 +137,8 @@ fn room_in_the_mtu() {
     );
     fake.world().device("u0").mtu = 118;
     assert_eq!(desired(&fake, &tunnel("remote = '10.30.0.10'")).tunnels["t"].mtu, 68);
+    fake.world().device("u0").mtu = 65536;
+    assert_eq!(desired(&fake, &tunnel("remote = '10.30.0.10'")).tunnels["t"].mtu, 65535 - 50);
 }
 
 #[test]
@@ -280,6 +282,15 @@ fn what_the_file_leaves_out() {
             matches!(route(&without, "default", prefix), Route::Workload { mac, .. } if *mac == expected)
         );
     }
+    // Forgotten by the neighbour table, but not by the route; a device made anew is another's.
+    let text = workload("addresses = ['10.0.0.1', '10.0.0.2']\npeer = false");
+    apply_text(&fake, &text);
+    fake.world().neighbours.remove(&(10, "10.0.0.1".parse().unwrap()));
+    assert!(apply_text(&fake, &text).is_empty());
+    fake.world().delete_device(0, 10);
+    fake.world().add_veth([(0, 40, "w0"), (1, 9, "c0")]);
+    let anew = desired(&fake, &text);
+    assert!(matches!(route(&anew, "default", "10.0.0.1/32"), Route::Workload { mac: None, .. }));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::lab::{self, Lab, batch, shell_in, soon};
+use crate::lab::{self, Lab, Outcome, batch, shell_in, soon};
 use crate::noop::{add_devices, everything};
 use crate::snapshot::{Machine, Pinned};
 
@@ -174,5 +174,23 @@ fn what_was_right_stays() {
         assert!(!applied.stdout.contains("setting"), "{applied:?}");
         down(lab);
         Machine::look(lab).must_be(&before);
+    });
+}
+
+#[test]
+fn another_pin_directory_is_anothers() {
+    lab::run("down: another pin directory", |lab| {
+        let pin = format!("{}-new", lab.a.pin.display());
+        let other = |arguments: &str| {
+            let mut command = lab.b.command(arguments);
+            Outcome::of(command.arg("--pin").arg(&pin))
+        };
+        lab.b.write(&lab.b.plain_file());
+        other("apply").done();
+        lab.a.mptm("down").nothing_to_do();
+        lab.a.apply(&lab.a.plain_file());
+        lab.a.mptm("down").done();
+        other("apply").nothing_to_do();
+        other("down").done();
     });
 }

@@ -174,3 +174,39 @@ fn cut_short() {
         assert!(reaches(lab));
     });
 }
+
+/// Several at once: each waits for its turn, and none sees what another has half done.
+#[test]
+fn at_once() {
+    lab::run("faults: at once", |lab| {
+        let node = &lab.a;
+        let plain = node.plain_file();
+        let files: Vec<_> = (0..4)
+            .map(|number| {
+                let file = lab.path(&format!("{number}.toml"));
+                let more = format!(
+                    "[tunnel.own-{number}]\nprotocol = \"vxlan\"\nid = {number}\nremote = \"10.30.30.2\"\n"
+                );
+                fs::write(&file, format!("{plain}\n{more}inner = [\"10.251.{number}.0/24\"]\n")).unwrap();
+                file
+            })
+            .collect();
+        for round in 0..3 {
+            let all: Vec<_> = files
+                .iter()
+                .map(|file| {
+                    let mut command = node.command("apply");
+                    command.arg("-c").arg(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+                    command.spawn().unwrap()
+                })
+                .collect();
+            for child in all {
+                Outcome::from(child.wait_with_output().unwrap()).done();
+            }
+            let dump = node.mptm("dump").done().stdout;
+            assert_eq!(dump.matches("[tunnel.own-").count(), 1, "round {round}: {dump}");
+            node.mptm_reading("apply -c - --dry-run", &dump).nothing_to_do();
+            node.mptm("down").done();
+        }
+    });
+}

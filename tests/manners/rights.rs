@@ -153,7 +153,7 @@ fn no_bpffs() {
         );
         let mut command = Command::new("unshare");
         Outcome::of(command.args(["-m", "--propagation", "private", "sh", "-c", &script])).refused(&[
-            "cannot make the pin directory /mnt/mptm-new/maps: Read-only file system",
+            "cannot make the pin directory /mnt/mptm%new/maps: Read-only file system",
             "hint: mount -o remount,rw",
             "nothing is changed",
         ]);

@@ -86,7 +86,10 @@ fn names(socket: &impl AsFd, device: &str) -> io::Result<Vec<Option<String>>> {
     if count > MOST_FEATURES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{count} features")));
     }
-    // cmd, set, length, the strings.
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // cmd, set, length, the strings. The kernel heeds no length given here, and writes as many as it has just said.
     let words = ETH_GSTRING_LEN / size_of::<u32>();
     let mut strings = vec![0; 3 + count as usize * words];
     strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count]);

@@ -17,6 +17,6 @@ mod settings;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
-pub use netns::enter_netns;
+pub use netns::{NetnsLock, enter_netns};
 pub use network::LinuxNetwork;
 pub use rights::require_rights;

@@ -2,11 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CloneFlags, setns};
 
 use super::netlink::errno;
@@ -15,6 +19,9 @@ use crate::kernel::KernelError;
 
 /// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
+
+/// How often a lock that somebody has is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// What tells a namespace from all others that live at the same time: device and inode of its file.
 pub(super) type NetnsId = (u64, u64);
@@ -50,6 +57,24 @@ impl NetnsFile {
         self.id
     }
 
+    /// Locks it against whoever else asks for this; None: somebody has had it for all of `wait`. Nothing is left of a
+    /// lock whose holder ends, however it does.
+    pub(super) fn lock(&self, wait: Duration) -> io::Result<Option<NetnsLock>> {
+        let deadline = Instant::now() + wait;
+        // A lock belongs to what was opened, not to who opened it: hence anew, and not a duplicate.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let mut file = File::open(path)?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Some(NetnsLock { _lock: lock })),
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => return Ok(None),
+                Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) => file = again,
+                Err((_, error)) => return Err(error.into()),
+            }
+            thread::sleep(LOCK_POLL);
+        }
+    }
+
     /// Does `work` inside, on a thread of its own unless the calling thread is there already: the caller's namespace
     /// never changes. What is opened inside belongs to the namespace and may be carried out.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
@@ -64,6 +89,12 @@ impl NetnsFile {
             worker.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
         })
     }
+}
+
+/// While this lives, no other mptm changes anything in the namespace.
+#[derive(Debug)]
+pub struct NetnsLock {
+    _lock: Flock<File>,
 }
 
 /// Device and inode.

@@ -9,11 +9,12 @@ use std::mem::size_of;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::netlink::{Connection, errno};
-use super::netns::{NetnsFile, cannot_enter};
+use super::netns::{NetnsFile, NetnsLock, cannot_enter};
 use super::peers::Peers;
 use super::{ethtool, links, routes, settings};
 use crate::kernel::{Feature, KernelError, Link, Netns, Network, Route, Setting, refused};
@@ -38,6 +39,22 @@ impl LinuxNetwork {
         let managed =
             Connection::open().map_err(|error| refused("cannot open an rtnetlink socket", error))?;
         Ok(Self { home, managed: Mutex::new(managed), peers: Mutex::default() })
+    }
+
+    /// Lets no other mptm change anything in the managed namespace, once those that do are done. Two that change the same
+    /// maps at once would give one number to two names, and undo each other's steps.
+    ///
+    /// # Errors
+    /// Another is at it for longer than `wait`.
+    pub fn lock(&self, wait: Duration) -> Result<NetnsLock, KernelError> {
+        match self.home.lock(wait) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(KernelError::plain("another mptm is changing this network namespace")
+                .hint("try again when it is done; `lslocks` shows which process it is")),
+            Err(error) => {
+                Err(KernelError::new("cannot lock the network namespace against another mptm", error))
+            }
+        }
     }
 
     fn managed(&self) -> MutexGuard<'_, Connection> {

@@ -65,10 +65,11 @@ impl Pins {
             .collect()
     }
 
-    /// Another directory beside it, to build in and then rename.
+    /// Another directory beside it, to build in and then rename. Whatever is found there is removed: so it has a name
+    /// that nobody chooses with --pin.
     pub fn staging(&self) -> Self {
         let mut name = self.root.file_name().unwrap_or_default().to_owned();
-        name.push("-new");
+        name.push("%new");
         Self { root: self.root.with_file_name(name) }
     }
 
