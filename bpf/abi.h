@@ -96,11 +96,17 @@ struct mptm_interface {
 };
 
 /*
+ * Set in the table of an IPv6 key. Without it, ::/0 and every other prefix that covers ::ffff:0:0/96 would be
+ * the route of IPv4 addresses, too.
+ */
+#define MPTM_TABLE_IPV6 (1U << 31)
+
+/*
  * `routes` (hash) has /32 and /128, `prefixes` (trie) the rest. A table is a segment's, or belongs to one
  * workload address and has the tunnels that only it may take (`from`).
  */
 struct mptm_route_key {
-    __u32 table;
+    __u32 table; /* with MPTM_TABLE_IPV6 if the address is one */
     __u8 address[16];
 };
 

@@ -55,10 +55,12 @@ static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
     return bpf_map_lookup_elem(&tunnels, &index);
 }
 
-/* 0.0.0.0, the sender of an ARP probe (RFC 5227). */
+/* 0.0.0.0, the sender of an ARP probe (RFC 5227), whose mapped form has a third word; and ::. */
 static __always_inline int is_unspecified(const __u8 *address)
 {
-    return ((const __u32 *)address)[3] == 0;
+    const __u32 *words = (const __u32 *)address;
+
+    return (words[0] | words[1] | words[3]) == 0;
 }
 
 static __always_inline int redirect_to(__u32 slot)

@@ -20,6 +20,8 @@ pub const MAX_ROUTES: u32 = 1_048_576;
 pub const MAX_HEADER: usize = 192;
 /// MPTM_PROGRAM_COUNT.
 pub const PROGRAM_COUNT: u32 = 4;
+/// MPTM_TABLE_IPV6: in the table of an IPv6 key.
+pub const TABLE_IPV6: u32 = 1 << 31;
 /// MPTM_ACTIONS: rows of a program in `actions`.
 pub const ACTIONS: u32 = 8;
 /// MPTM_SNAP, in bytes.
@@ -391,7 +393,9 @@ mod tests {
         let text = rest.trim_start_matches([' ', '=']);
         let text = text.split([',', '/']).next().unwrap().trim();
         match text.trim_matches(['(', ')']).split_once(" << ") {
-            Some((one, shift)) => one.parse::<u32>().unwrap() << shift.parse::<u32>().unwrap(),
+            Some((one, shift)) => {
+                one.trim_end_matches('U').parse::<u32>().unwrap() << shift.parse::<u32>().unwrap()
+            }
             None => text.parse().unwrap_or_else(|_| panic!("{name}: {text:?}")),
         }
     }
@@ -405,6 +409,7 @@ mod tests {
             ("MPTM_MAX_ROUTES", MAX_ROUTES),
             ("MPTM_MAX_HEADER", MAX_HEADER as u32),
             ("MPTM_PROGRAM_COUNT", PROGRAM_COUNT),
+            ("MPTM_TABLE_IPV6", TABLE_IPV6),
             ("MPTM_ACTIONS", ACTIONS),
             ("MPTM_SNAP", SNAP as u32),
             ("MPTM_TUNNEL_IPV4", tunnel_flags::IPV4),

@@ -36,20 +36,26 @@ pub enum RouteKey {
 
 /// The key of a route.
 pub fn route_key(table: u32, prefix: &IpNet) -> RouteKey {
-    let address = abi::map_address(prefix.network());
+    let network = prefix.network();
+    let address = abi::map_address(network);
+    let table = if network.is_ipv6() { table | abi::TABLE_IPV6 } else { table };
     if prefix.prefix_len() == prefix.max_prefix_len() {
         return RouteKey::Host(abi::RouteKey { table, address });
     }
-    let bits = abi::mapped_bits(prefix.network()) + u32::from(prefix.prefix_len());
+    let bits = abi::mapped_bits(network) + u32::from(prefix.prefix_len());
     RouteKey::Prefix(abi::PrefixKey { prefix_len: 32 + bits, table, address })
 }
 
-/// The prefix in a key. None: no such key comes from mptm.
-pub fn read_prefix(address: [u8; 16], mapped_len: u32) -> Option<IpNet> {
-    // ::/0 and the like have no address of their own family: what is not mapped is IPv6.
-    let address = abi::unmap_address(address).unwrap_or(IpAddr::V6([0; 16].into()));
-    let length = mapped_len.checked_sub(abi::mapped_bits(address))?;
-    IpNet::new(address, u8::try_from(length).ok()?).ok()
+/// The table and the prefix in a key, of which `mapped_len` bits of the address count. None: no such key comes from
+/// mptm.
+pub fn read_route_key(table: u32, address: [u8; 16], mapped_len: u32) -> Option<(u32, IpNet)> {
+    let network = if table & abi::TABLE_IPV6 == 0 {
+        abi::unmap_address(address).filter(IpAddr::is_ipv4)?
+    } else {
+        IpAddr::V6(address.into())
+    };
+    let length = mapped_len.checked_sub(abi::mapped_bits(network))?;
+    Some((table & !abi::TABLE_IPV6, IpNet::new(network, u8::try_from(length).ok()?).ok()?))
 }
 
 /// The value of `interfaces`.
@@ -248,4 +254,23 @@ pub fn netns_text(netns: &Netns) -> String {
 /// The reverse of `netns_text`.
 pub fn read_netns(text: &str) -> Netns {
     text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_of_both_families_keep_apart() {
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "10.1.2.3/32", "::/0", "2001:db8::/32", "2001:db8::1/128"] {
+            let prefix: IpNet = text.parse().unwrap();
+            let (table, address, bits) = match route_key(7, &prefix) {
+                RouteKey::Host(key) => (key.table, key.address, 128),
+                RouteKey::Prefix(key) => (key.table, key.address, key.prefix_len - 32),
+            };
+            assert_eq!(table == 7, text.contains('.'), "{text}");
+            assert_eq!(read_route_key(table, address, bits), Some((7, prefix)));
+        }
+        assert_eq!(read_route_key(7, [0; 16], 0), None, "not mapped, and not marked as IPv6");
+    }
 }

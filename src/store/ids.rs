@@ -141,9 +141,9 @@ impl Ids {
     fn free_table(&mut self) -> Result<u32, KernelError> {
         let highest = self.tables.last().max(self.segments.taken.last()).copied().unwrap_or(0);
         let is_free = |table: &u32| !self.tables.contains(table) && !self.segments.taken.contains(table);
-        let table = match highest.checked_add(1) {
-            Some(table) => table,
-            None => (1..u32::MAX)
+        let table = match highest.saturating_add(1) {
+            table if table < abi::TABLE_IPV6 => table,
+            _ => (1..abi::TABLE_IPV6)
                 .find(is_free)
                 .ok_or_else(|| KernelError::plain("no room for another table of routes"))?,
         };

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 
 use super::codec::{
     decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_tunnel_route, read_netns,
-    read_prefix,
+    read_route_key,
 };
 use super::ids::Ids;
 use crate::config::model::Name;
@@ -153,7 +153,7 @@ fn read_routes(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
     let mut tables = Tables::new();
     let mut add = |table, address, bits, value: &[u8]| -> Result<(), KernelError> {
         let value: abi::Route = decode(Map::Routes, value)?;
-        if let Some(prefix) = read_prefix(address, bits) {
+        if let Some((table, prefix)) = read_route_key(table, address, bits) {
             tables.entry(table).or_default().push((prefix, value));
         }
         Ok(())
