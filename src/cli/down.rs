@@ -9,6 +9,7 @@ use crate::render;
 use crate::state::State;
 
 pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
+    let _lock = (!dry_run).then(super::lock);
     let mut kernel = global.kernel()?;
     let mut live = kernel.read()?;
     let nothing = State::default();

@@ -20,7 +20,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
-use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, enter_netns, require_rights};
+use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, Lock, enter_netns, only_one, require_rights};
 use crate::store::{self, Live};
 
 pub use error::CliError;
@@ -166,6 +166,11 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// For commands that change something.
+fn lock() -> Lock {
+    only_one(|file| anstream::eprintln!("Waiting for another mptm that is at work (it holds {file})."))
+}
+
 /// Writes to standard output, without colours where they don't belong.
 fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = anstream::stdout().lock();
@@ -178,6 +183,10 @@ fn print(text: &str) -> Result<(), CliError> {
 impl Global {
     fn load(&self) -> Result<Loaded, CliError> {
         config::load(&self.config).map_err(CliError::Config)
+    }
+
+    fn reads_stdin(&self) -> bool {
+        self.config.as_os_str() == "-"
     }
 
     fn kernel(&self) -> Result<Kernel, CliError> {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use super::error::SHOWN as ERRORS_SHOWN;
 use super::table::align;
 use super::{CliError, Global, Kernel, print};
 use crate::counters::{self, ACTIONS, Count, Counters};
@@ -38,19 +39,23 @@ fn drift(global: &Global, kernel: &Kernel, live: &Live) -> Drift {
     let loaded = match global.load() {
         Ok(loaded) => loaded,
         Err(CliError::Config(diagnostics)) => {
-            return Drift::Unknown(format!(
-                "{} has {}: see `mptm check`",
-                global.config.display(),
-                super::count(diagnostics.len(), "error")
-            ));
+            let file = global.config.display();
+            let errors = super::count(diagnostics.len(), "error");
+            return Drift::Unknown(format!("{file} has {errors}: see `mptm -c {file} check`"));
         }
         Err(error) => return Drift::Unknown(error.to_string()),
     };
     match resolve(&loaded.config, &kernel.bpf, &kernel.net, live, Neighbours::Look) {
         Ok(resolved) => Drift::Plan(plan(&resolved.state, &live.state)),
         Err(errors) => {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Drift::Unknown(errors.join("; "))
+            let mut lines: Vec<String> = errors.iter().take(ERRORS_SHOWN).map(ToString::to_string).collect();
+            if errors.len() > ERRORS_SHOWN {
+                lines.push(format!(
+                    "and {}: see `mptm apply --dry-run`",
+                    super::count(errors.len() - ERRORS_SHOWN, "more error")
+                ));
+            }
+            Drift::Unknown(lines.join("; "))
         }
     }
 }

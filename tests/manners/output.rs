@@ -67,7 +67,9 @@ fn status_get_and_dump() {
             let pin = node.pin.display().to_string();
             node.mptm(command).refused(&["there is no data plane in", &pin, "hint: `mptm apply` makes one"]);
         }
-        assert_eq!(node.mptm("dump").done().stdout, "", "nothing is what an empty file means");
+        let dump = node.mptm("dump");
+        assert_eq!((dump.code, dump.stdout.as_str()), (Some(0), ""), "nothing is what an empty file means");
+        assert!(dump.stderr.contains("there is no data plane in"), "{dump:?}");
         node.apply(&node.plain_file());
         same(lab, &node.mptm("status").done().stdout, include_str!("golden/status.txt"));
         same(lab, &node.mptm("get 10.250.1.1 10.250.1.2").done().stdout, include_str!("golden/get.txt"));

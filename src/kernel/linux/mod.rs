@@ -6,6 +6,7 @@ mod cpus;
 mod ethtool;
 mod libbpf;
 mod links;
+mod lock;
 mod netlink;
 mod netns;
 mod network;
@@ -17,6 +18,7 @@ mod settings;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
+pub use lock::{Lock, only_one};
 pub use netns::enter_netns;
 pub use network::LinuxNetwork;
 pub use rights::require_rights;
