@@ -198,3 +198,18 @@ fn a_program_pin_that_is_gone() {
         assert!(reaches(lab));
     });
 }
+
+/// An interface that is down is what the file says, and of no use: whoever asks is told.
+#[test]
+fn an_interface_is_down() {
+    lab::run("drift: an interface is down", |lab| {
+        let node = &lab.a;
+        node.apply(&node.plain_file());
+        node.ip("link set w down");
+        let status = node.mptm("status");
+        assert_eq!(status.code, Some(0), "{status:?}");
+        assert!(status.stderr.contains("warning: interface w is down"), "{status:?}");
+        let json = node.mptm("status --json");
+        assert!(json.stdout.contains("\"interface w is down"), "{json:?}");
+    });
+}

@@ -27,6 +27,18 @@ fn normalise(lab: &Lab, text: &str) -> String {
     text
 }
 
+/// How many packets programs have passed is no matter of mptm's: IPv6 has its own to say on a device that is new.
+fn without_passed(status: &str) -> String {
+    let lines = status.lines().map(|line| match line.split_once(' ') {
+        Some((program, counts)) if program.starts_with("mptm_") => {
+            let passed = counts.trim_start().split(' ').next().unwrap_or_default();
+            line.replacen(&format!(" {passed} "), &format!(" {:<1$} ", 0, passed.len()), 1)
+        }
+        _ => line.to_owned(),
+    });
+    lines.map(|line| line + "\n").collect()
+}
+
 #[track_caller]
 fn same(lab: &Lab, text: &str, golden: &str) {
     let text = normalise(lab, text);
@@ -71,7 +83,8 @@ fn status_get_and_dump() {
         assert_eq!((dump.code, dump.stdout.as_str()), (Some(0), ""), "nothing is what an empty file means");
         assert!(dump.stderr.contains("there is no data plane in"), "{dump:?}");
         node.apply(&node.plain_file());
-        same(lab, &node.mptm("status").done().stdout, include_str!("golden/status.txt"));
+        let status = without_passed(&node.mptm("status").done().stdout);
+        same(lab, &status, include_str!("golden/status.txt"));
         same(lab, &node.mptm("get 10.250.1.1 10.250.1.2").done().stdout, include_str!("golden/get.txt"));
         same(lab, &node.mptm("get 10.250.1.1 10.250.1.1").done().stdout, include_str!("golden/local.txt"));
         same(lab, &node.mptm("dump").done().stdout, include_str!("golden/dump.txt"));
@@ -293,7 +306,8 @@ fn a_dry_run_touches_nothing() {
             outcome.stderr.contains("warning: tunnel dead: next hop 10.30.30.77 on u does not answer"),
             "{outcome:?}"
         );
-        let status = node.mptm("status").done().stdout;
-        assert!(status.contains("10.30.30.77 (next hop unknown)"), "{status}");
+        let status = node.mptm("status");
+        assert!(status.stdout.contains("10.30.30.77 (next hop unknown)"), "{status:?}");
+        assert!(status.stderr.starts_with("warning: tunnel dead: "), "{status:?}");
     });
 }
