@@ -20,6 +20,9 @@ pub fn step(step: &Step) -> String {
     if let Step::Setting(key, change) = step {
         let (before, after, note) = setting_way(change);
         let [before, after] = [before, after].map(|value| show_setting(key, value));
+        if let Change::Remove(SavedSetting { current: None, .. }) = change {
+            return format!("{sign} {kind} {}: forgotten, as its device is gone", setting_name(key));
+        }
         return format!("{sign} {kind} {}: {before} -> {after}{note}", setting_name(key));
     }
     let Parts { name, before, after } = parts(step);
@@ -161,12 +164,24 @@ fn changed(before: &Fields, after: &Fields) -> String {
     keys.extend(
         after.iter().map(|(key, _)| *key).filter(|key| !before.iter().any(|(other, _)| other == key)),
     );
-    let or_none = |value: String| if value.is_empty() { "none".to_owned() } else { value };
+    let or_usual = |key, value: String| if value.is_empty() { usual(key).to_owned() } else { value };
     let changes = keys.into_iter().filter_map(|key| {
         let (old, new) = (find(before, key), find(after, key));
-        (old != new).then(|| format!("{key} {} -> {}", or_none(old), or_none(new)))
+        (old != new).then(|| format!("{key} {} -> {}", or_usual(key, old), or_usual(key, new)))
     });
     changes.collect::<Vec<_>>().join(", ")
+}
+
+/// What a field is that is not worth a word unless it changes.
+fn usual(key: &str) -> &'static str {
+    match key {
+        "takes-frames" | "native" => "yes",
+        "redirect" => "true",
+        "debug" => "false",
+        "header" => "intact",
+        "manage" => "everything",
+        _ => "none",
+    }
 }
 
 fn data_plane(data_plane: &DataPlane) -> Fields {
@@ -257,7 +272,14 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
                 RemoteMac::Unresolved => "unknown".into(),
             },
         ),
-        ("src_port", if *max == 0 { String::new() } else { format!("{min}-{max}") }),
+        (
+            "src_port",
+            match (*min, *max) {
+                (_, 0) => String::new(),
+                (min, max) if min == max => min.to_string(),
+                (min, max) => format!("{min}-{max}"),
+            },
+        ),
         ("dst_port", if *dst_port == 0 { String::new() } else { dst_port.to_string() }),
         ("inner_mac", text(inner_mac.map(|mac| mac.to_string()))),
         ("mtu", mtu.to_string()),

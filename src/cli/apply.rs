@@ -6,7 +6,7 @@ use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
 use terminal_size::terminal_size;
 
-use super::error::warn;
+use super::error::{warn, warn_all};
 use super::{ApplyArgs, CliError, Global, Kernel, print};
 use crate::apply;
 use crate::plan::{Plan, plan};
@@ -19,14 +19,22 @@ use crate::store::Live;
 const CHANGES: u8 = 2;
 
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
-    let loaded = global.load()?;
+    // What is piped in may take its time; a file is read when nobody else is at work any more, so that it is the newest.
+    let piped = global.reads_stdin().then(|| global.load()).transpose()?;
     let mut kernel = global.kernel()?;
     let _lock = if args.dry_run { None } else { Some(kernel.lock()?) };
+    let loaded = piped.map_or_else(|| global.load(), Ok)?;
     let mut live = kernel.read()?;
     let neighbours = if args.dry_run { Neighbours::Look } else { Neighbours::Solicit };
     let resolved =
         resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours).map_err(CliError::Resolve)?;
-    resolved.warnings.iter().for_each(|warning| warn(warning));
+    warn_all(&resolved.warnings);
+    if resolved.state == State::default() && live.state != State::default() {
+        let file = global.config.display();
+        warn(&format!(
+            "{file} names no interface and no tunnel: all that mptm made goes, as with `mptm down`"
+        ));
+    }
     let plan = plan(&resolved.state, &live.state);
 
     if args.dry_run {

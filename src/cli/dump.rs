@@ -9,6 +9,9 @@ use crate::dump::dump;
 
 pub fn run(global: &Global) -> Result<ExitCode, CliError> {
     let live = global.kernel()?.read()?;
+    if live.state.data_plane.is_none() {
+        warn(&format!("there is no data plane in {}: the dump is empty", global.pin.display()));
+    }
     let dump = dump(&live.state);
     for left_out in &dump.left_out {
         warn(&format!("left out: {left_out}"));

@@ -15,6 +15,9 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 const BOLD: Style = Style::new().bold();
 
+/// How many errors or warnings of one kind a person reads.
+pub const SHOWN: usize = 20;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -47,9 +50,12 @@ impl CliError {
             // Colours by the renderer; anstream takes them out again where they don't belong.
             Self::Config(diagnostics) => eprintln!("{}", diagnostics.render(true).trim_end()),
             Self::Resolve(errors) => {
-                for error in errors {
+                for error in errors.iter().take(SHOWN) {
                     let at = error.at.as_ref().map(ToString::to_string);
                     print_one(&error.what, at.as_deref(), causes(error), error.hint.as_deref());
+                }
+                if errors.len() > SHOWN {
+                    eprintln!("... and {}", count(errors.len() - SHOWN, "more error"));
                 }
             }
             Self::Kernel(error) => print_one(&error.what, None, causes(error), error.hint.as_deref()),
@@ -74,6 +80,14 @@ impl CliError {
 /// A warning, in the manner of errors.
 pub fn warn(what: &str) {
     eprintln!("{YELLOW}warning{YELLOW:#}: {what}");
+}
+
+/// As many warnings as a person reads.
+pub fn warn_all(warnings: &[String]) {
+    warnings.iter().take(SHOWN).for_each(|warning| warn(warning));
+    if warnings.len() > SHOWN {
+        warn(&format!("and {}", count(warnings.len() - SHOWN, "more warning")));
+    }
 }
 
 fn causes(error: &dyn Error) -> Vec<String> {

@@ -7,6 +7,7 @@ use super::{CliError, Global, print};
 use crate::lookup::{Way, way};
 use crate::protocol;
 use crate::render;
+use crate::state::RemoteMac;
 
 pub fn run(
     global: &Global,
@@ -55,7 +56,14 @@ pub fn run(
     for (key, value) in render::tunnel(state).into_iter().filter(|(_, value)| !value.is_empty()) {
         text += &format!("    {key:<10}  {value}\n");
     }
-    text += "  outer header (lengths, checksum and source port are filled in per packet)\n";
+    let per_packet = if state.protocol.has_outer_ip() {
+        "lengths, checksum and source port are filled in per packet"
+    } else if state.local_mac.is_none() || state.remote_mac == RemoteMac::Inner {
+        "MAC addresses of zeros are the inner packet's"
+    } else {
+        "the same for every packet"
+    };
+    text += &format!("  outer header ({per_packet})\n");
     for line in protocol::header(state).bytes.chunks(16) {
         let hex: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         text += &format!("    {}\n", hex.join(" "));

@@ -181,6 +181,10 @@ impl Global {
         config::load(&self.config).map_err(CliError::Config)
     }
 
+    fn reads_stdin(&self) -> bool {
+        self.config.as_os_str() == "-"
+    }
+
     fn kernel(&self) -> Result<Kernel, CliError> {
         Ok(Kernel { bpf: BpfDataPlane::new(&self.pin), net: LinuxNetwork::new()? })
     }
@@ -193,11 +197,17 @@ struct Kernel {
 }
 
 /// How long another apply or down may take.
+const LOCK_WAIT_SILENTLY: Duration = Duration::from_secs(2);
+/// And then, having said so.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 impl Kernel {
     /// For commands that change something, before they read what is there.
     fn lock(&self) -> Result<NetnsLock, CliError> {
+        if let Ok(lock) = self.net.lock(LOCK_WAIT_SILENTLY) {
+            return Ok(lock);
+        }
+        anstream::eprintln!("Waiting for another mptm that is at work in this network namespace.");
         Ok(self.net.lock(LOCK_WAIT)?)
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
+use super::error::{SHOWN as ERRORS_SHOWN, warn_all};
 use super::table::align;
 use super::{CliError, Global, Kernel, print};
 use crate::counters::{self, ACTIONS, Count, Counters};
@@ -25,32 +26,39 @@ pub fn run(global: &Global, json: bool) -> Result<ExitCode, CliError> {
     let kernel = global.kernel()?;
     let live = kernel.read_existing(&global.pin)?;
     let counters = counters::read(&kernel.bpf, &live.ids)?;
-    let drift = drift(global, &kernel, &live);
+    let (drift, warnings) = drift(global, &kernel, &live);
     print(&if json {
-        format!("{:#}\n", as_json(global, &live, &counters, &drift))
+        format!("{:#}\n", as_json(global, &live, &counters, &drift, &warnings))
     } else {
         as_text(global, &live, &counters, &drift)
     })?;
+    // An interface that is down is no drift, but explains as much.
+    warn_all(&warnings);
     Ok(ExitCode::SUCCESS)
 }
 
-fn drift(global: &Global, kernel: &Kernel, live: &Live) -> Drift {
+fn drift(global: &Global, kernel: &Kernel, live: &Live) -> (Drift, Vec<String>) {
+    let unknown = |why| (Drift::Unknown(why), Vec::new());
     let loaded = match global.load() {
         Ok(loaded) => loaded,
         Err(CliError::Config(diagnostics)) => {
-            return Drift::Unknown(format!(
-                "{} has {}: see `mptm check`",
-                global.config.display(),
-                super::count(diagnostics.len(), "error")
-            ));
+            let file = global.config.display();
+            let errors = super::count(diagnostics.len(), "error");
+            return unknown(format!("{file} has {errors}: see `mptm -c {file} check`"));
         }
-        Err(error) => return Drift::Unknown(error.to_string()),
+        Err(error) => return unknown(error.to_string()),
     };
     match resolve(&loaded.config, &kernel.bpf, &kernel.net, live, Neighbours::Look) {
-        Ok(resolved) => Drift::Plan(plan(&resolved.state, &live.state)),
+        Ok(resolved) => (Drift::Plan(plan(&resolved.state, &live.state)), resolved.warnings),
         Err(errors) => {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Drift::Unknown(errors.join("; "))
+            let mut lines: Vec<String> = errors.iter().take(ERRORS_SHOWN).map(ToString::to_string).collect();
+            if errors.len() > ERRORS_SHOWN {
+                lines.push(format!(
+                    "and {}: see `mptm apply --dry-run`",
+                    super::count(errors.len() - ERRORS_SHOWN, "more error")
+                ));
+            }
+            unknown(lines.join("; "))
         }
     }
 }
@@ -208,7 +216,7 @@ fn drops_table(counters: &Counters) -> String {
     if rows.len() == 1 { "\nno drops\n".into() } else { format!("\n{}", align(&rows)) }
 }
 
-fn as_json(global: &Global, live: &Live, counters: &Counters, drift: &Drift) -> Value {
+fn as_json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, warnings: &[String]) -> Value {
     let state = &live.state;
     let interfaces: Vec<Value> = state
         .interfaces
@@ -276,6 +284,7 @@ fn as_json(global: &Global, live: &Live, counters: &Counters, drift: &Drift) -> 
             Drift::Plan(_) => None,
             Drift::Unknown(why) => Some(why),
         },
+        "warnings": warnings,
     })
 }
 

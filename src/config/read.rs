@@ -165,6 +165,19 @@ impl Reader<'_> {
                 }
                 None => {
                     let own: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+                    // No key has a table but `peer`: [interface.eth0.100] was to be a name with a dot in it.
+                    if matches!(value.get_ref(), DeValue::Table(inner) if inner.keys().any(|key| {
+                        known.iter().any(|(name, _)| name == key.get_ref())
+                    })) && let Some((kind, name)) = owner.split_once(' ')
+                    {
+                        let title = format!("{owner} has no key `{}`", short(key.get_ref()));
+                        let label = format!(
+                            "a name with dots is in quotes: [{kind}.\"{name}.{}\"]",
+                            short(key.get_ref())
+                        );
+                        self.report.error(Diagnostic::at(span, title, label));
+                        continue;
+                    }
                     self.report.error(keys::bad_key(span, key.get_ref(), owner, &own, others));
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Context, Findings};
 use crate::config::model::{self, Location, Mode, Name, NetnsRef, PeerSpec};
-use crate::kernel::{Link, Netns};
+use crate::kernel::{Link, Netns, Program};
 use crate::mac::MacAddr;
 use crate::state::{Attachment, Interface, Peer, Role, State};
 
@@ -90,6 +90,17 @@ fn check_foreign(
     }
     // A program that vanishes while we look has no name any more; its id says enough.
     let program = context.bpf.program_name(xdp.program_id).unwrap_or_else(|_| "?".into());
+    if Program::ALL.iter().any(|own| own.name() == program) {
+        findings.error(
+            &interface.at,
+            format!(
+                "interface {name} has {program}, id {}, of an mptm with another pin directory",
+                xdp.program_id
+            ),
+            "name that one with --pin, or take it down first: `mptm --pin DIR down`",
+        );
+        return;
+    }
     findings.error(
         &interface.at,
         format!(

@@ -89,6 +89,12 @@ fn needs_neighbour(tunnel: &model::Tunnel) -> bool {
     tunnel.protocol.has_outer_ip() && tunnel.remote_mac.is_none() && tunnel.redirect
 }
 
+/// Whether an address is the underlay's own.
+fn is_own(context: &Context<'_>, underlay: &End, address: IpAddr) -> bool {
+    let own = context.net.addresses(&None, underlay.link.ifindex);
+    own.is_ok_and(|own| own.iter().any(|net| net.addr() == address))
+}
+
 /// The way to the far end. Some(None): it needs none. None: it has none, which is said.
 fn route(
     context: &Context<'_>,
@@ -102,6 +108,17 @@ fn route(
     };
     match context.net.route(remote, tunnel.local, underlay.link.ifindex) {
         Ok(Some(route)) => Some(Some(route)),
+        Ok(None) if is_own(context, underlay, remote) => {
+            findings.error(
+                &tunnel.at,
+                format!(
+                    "tunnel {name}: its remote {remote} is this node's own, an address of {}",
+                    tunnel.underlay
+                ),
+                "`remote` is the far end's: is this the file of another node?",
+            );
+            None
+        }
         Ok(None) => {
             findings.error(
                 &tunnel.at,

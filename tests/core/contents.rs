@@ -90,7 +90,7 @@ fn a_damaged_header() {
     damaged[18] = 1; // The identification of the IPv4 header.
     poke(&fake, Map::Tunnels, &place, &damaged);
     assert!(!live(&fake).state.tunnels["t0"].intact);
-    assert_eq!(mend(&fake), ["~ tunnel t0: header damaged -> none"]);
+    assert_eq!(mend(&fake), ["~ tunnel t0: header damaged -> intact"]);
     poke(&fake, Map::Active, &id(&fake, "t0").to_ne_bytes(), &7_u32.to_ne_bytes());
     assert_eq!(mend(&fake).len(), 1);
 }
@@ -185,7 +185,7 @@ fn routes_and_interfaces_that_mean_nothing() {
     let w0 = entries(&fake, Map::Interfaces).into_iter().find(|(key, _)| number(key) == 10).unwrap().1;
     for stale in [3_u32, 9, 99] {
         poke(&fake, Map::Interfaces, stale.as_bytes(), &w0);
-        assert_eq!(mend(&fake), [format!("~ interface w0: index {stale} -> 10, takes-frames no -> none")]);
+        assert_eq!(mend(&fake), [format!("~ interface w0: index {stale} -> 10, takes-frames no -> yes")]);
         assert_eq!(entries(&fake, Map::Interfaces).len(), 2);
     }
 }

@@ -26,13 +26,13 @@ fn a_tunnel_is_changed_in_place() {
         let before = Pinned::look(&node.pin);
         let same_key = [
             ("mtu = 1300\nid = 7", "mtu 1450 -> 1300", "mtu         1300"),
-            ("src_port = 5555\nid = 7", "src_port 49152-65535 -> 5555-5555", "src_port    5555-5555"),
+            ("src_port = 5555\nid = 7", "src_port 49152-65535 -> 5555", "src_port    5555"),
             (
                 "remote_mac = \"02:00:5e:00:00:09\"\nid = 7",
                 "remote_mac 02:00:00:00:01:02 -> 02:00:5e:00:00:09",
                 "02:00:5e:00:00:09",
             ),
-            ("debug = true\nid = 7", "debug none -> true", "debug       true"),
+            ("debug = true\nid = 7", "debug false -> true", "debug       true"),
             ("id = 8", "id 7 -> 8", "id          8"),
             ("dst_port = 8472\nid = 7", "dst_port 4789 -> 8472", "dst_port    8472"),
             (

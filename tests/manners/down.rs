@@ -69,7 +69,9 @@ fn an_empty_file() {
         node.mptm("apply").nothing_to_do();
         node.apply(&node.plain_file());
         let pinned = Pinned::look(&node.pin);
-        node.apply("# nothing\n");
+        node.write("# nothing\n");
+        let outcome = node.mptm("apply");
+        assert!(outcome.code == Some(0) && outcome.stderr.contains("all that mptm made goes"), "{outcome:?}");
         pinned.must_be_gone();
         Machine::look(lab).must_be(&before);
     });

@@ -72,7 +72,7 @@ fn deleted_entries() {
         }
         let devices = node.pin.join("maps/devices");
         bpftool(&format!("map delete pinned {} key 0 0 0 0", devices.display()));
-        mend(lab, &["~ interface u: takes-frames no -> none"]);
+        mend(lab, &["~ interface u: takes-frames no -> yes"]);
         Pinned::look(&node.pin).must_be(&before);
     });
 }
@@ -95,7 +95,7 @@ fn a_damaged_header() {
             slot.join(" "),
             bytes.join(" ")
         ));
-        mend(lab, &["~ tunnel far: header damaged -> none"]);
+        mend(lab, &["~ tunnel far: header damaged -> intact"]);
         Pinned::look(&node.pin).must_have_the_objects_of(&before);
     });
 }
@@ -196,5 +196,20 @@ fn a_program_pin_that_is_gone() {
         node.mptm("down").done();
         node.apply(&node.plain_file());
         assert!(reaches(lab));
+    });
+}
+
+/// An interface that is down is what the file says, and of no use: whoever asks is told.
+#[test]
+fn an_interface_is_down() {
+    lab::run("drift: an interface is down", |lab| {
+        let node = &lab.a;
+        node.apply(&node.plain_file());
+        node.ip("link set w down");
+        let status = node.mptm("status");
+        assert_eq!(status.code, Some(0), "{status:?}");
+        assert!(status.stderr.contains("warning: interface w is down"), "{status:?}");
+        let json = node.mptm("status --json");
+        assert!(json.stdout.contains("\"interface w is down"), "{json:?}");
     });
 }

@@ -26,7 +26,7 @@ fn files_that_cannot_be_read() {
             }
             let status = node.mptm("status").done().stdout;
             assert!(
-                status.contains(&format!("drift: unknown: {file} has 1 error: see `mptm check`")),
+                status.contains(&format!("drift: unknown: {file} has 1 error: see `mptm -c {file} check`")),
                 "{status}"
             );
         };
@@ -55,8 +55,10 @@ fn standard_input() {
         assert!(applied.stdout.contains("+ tunnel far"), "{applied:?}");
         node.mptm_reading("apply -c - --detailed-exitcode", &plain).nothing_to_do();
         node.mptm_reading("apply -c -", &plain.replace("42", "4x2")).refused(&["--> -:10:", "^"]);
-        let removed = node.mptm_reading("apply -c -", "").done();
+        let removed = node.mptm_reading("apply -c -", "");
+        assert_eq!(removed.code, Some(0), "{removed:?}");
         assert!(removed.stdout.contains("- tunnel far"), "{removed:?}");
+        assert!(removed.stderr.contains("warning: - names no interface and no tunnel"), "{removed:?}");
         assert!(!node.pin.exists());
     });
 }
@@ -208,5 +210,35 @@ fn at_once() {
             node.mptm_reading("apply -c - --dry-run", &dump).nothing_to_do();
             node.mptm("down").done();
         }
+    });
+}
+
+/// Two at once: each waits for the other, and both do all of their work.
+#[test]
+fn many_at_once() {
+    lab::run("faults: many at once", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        thread::scope(|scope| {
+            let runs: Vec<_> = (0..6)
+                .map(|run| scope.spawn(move || node.mptm(if run % 3 == 2 { "down" } else { "apply" })))
+                .collect();
+            for run in runs {
+                run.join().unwrap().done();
+            }
+        });
+        node.mptm("apply").done();
+        node.mptm("apply --detailed-exitcode").nothing_to_do();
+    });
+}
+
+/// The file of another node, by mistake.
+#[test]
+fn its_own_address_as_the_far_end() {
+    lab::run("faults: remote is the node itself", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file().replace("10.30.30.2", "10.30.30.1"));
+        node.mptm("apply --dry-run")
+            .refused(&["remote 10.30.30.1 is this node's own", "the file of another node"]);
     });
 }

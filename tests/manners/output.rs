@@ -79,7 +79,9 @@ fn status_get_and_dump() {
             let pin = node.pin.display().to_string();
             node.mptm(command).refused(&["there is no data plane in", &pin, "hint: `mptm apply` makes one"]);
         }
-        assert_eq!(node.mptm("dump").done().stdout, "", "nothing is what an empty file means");
+        let dump = node.mptm("dump");
+        assert_eq!((dump.code, dump.stdout.as_str()), (Some(0), ""), "nothing is what an empty file means");
+        assert!(dump.stderr.contains("there is no data plane in"), "{dump:?}");
         node.apply(&node.plain_file());
         let status = without_passed(&node.mptm("status").done().stdout);
         same(lab, &status, include_str!("golden/status.txt"));
@@ -304,7 +306,8 @@ fn a_dry_run_touches_nothing() {
             outcome.stderr.contains("warning: tunnel dead: next hop 10.30.30.77 on u does not answer"),
             "{outcome:?}"
         );
-        let status = node.mptm("status").done().stdout;
-        assert!(status.contains("10.30.30.77 (next hop unknown)"), "{status}");
+        let status = node.mptm("status");
+        assert!(status.stdout.contains("10.30.30.77 (next hop unknown)"), "{status:?}");
+        assert!(status.stderr.starts_with("warning: tunnel dead: "), "{status:?}");
     });
 }

@@ -215,11 +215,17 @@ impl DataPlane for BpfDataPlane {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
                 let denied = error.kind() == io::ErrorKind::PermissionDenied;
+                let dot =
+                    self.pins.root().file_name().is_some_and(|name| name.as_encoded_bytes().contains(&b'.'));
                 let failed = KernelError::new(
                     format!("cannot look into the pin directory {}", self.pins.root().display()),
                     error,
                 );
-                return Err(failed.hint(if denied { RIGHTS } else { "--pin chooses another" }));
+                return Err(failed.hint(match (denied, dot) {
+                    (true, true) => "a bpffs takes no names with dots: choose another with --pin",
+                    (true, false) => RIGHTS,
+                    _ => "--pin chooses another",
+                }));
             }
         };
         if !self.pins.exists() {
