@@ -196,6 +196,7 @@ enum mptm_name_kind {
     MPTM_NAME_SEGMENT = 3,    /* by table */
     MPTM_NAME_PEER_NETNS = 4, /* by slot: where the interface's other end is: a netns's name, path or pid:N */
     MPTM_NAME_PEER = 5,       /* by slot: the other end's interface name */
+    MPTM_NAME_NEXT_HOP = 6,   /* by tunnel id: whose MAC address was looked up for its header */
 };
 
 struct mptm_name_key {

@@ -8,7 +8,7 @@ use crate::config::model::{
     Addresses, Config, Interface, Location, Name, PeerSpec, Role as ModelRole, SourcePort, Tunnel,
 };
 use crate::mac::MacAddr;
-use crate::state::{self, RemoteMac, Role, Route, State};
+use crate::state::{self, Peer, RemoteMac, Role, Route, State};
 
 /// A configuration, and what could not be said in one.
 #[derive(Debug)]
@@ -19,12 +19,13 @@ pub struct Dump {
     pub left_out: Vec<String>,
 }
 
-/// Writes a state down, with everything that was looked up spelled out.
-pub fn dump(state: &State) -> Dump {
+/// Writes a state down. Of what was looked up, MAC addresses are left to be looked up again, where that gives the same:
+/// `peer_mac` tells what a peer has now.
+pub fn dump(state: &State, peer_mac: impl Fn(&Peer) -> Option<MacAddr>) -> Dump {
     let behind = behind(state);
     let mut dump = Dump { config: Config::default(), left_out: Vec::new() };
     for (name, interface) in &state.interfaces {
-        let interface = dump_interface(state, name, interface);
+        let interface = dump_interface(state, name, interface, &peer_mac);
         dump.config.interfaces.insert(name.clone(), interface);
     }
     for (name, tunnel) in &state.tunnels {
@@ -38,7 +39,7 @@ pub fn dump(state: &State) -> Dump {
             dump.left_out.push(format!("tunnel {name}: its header is damaged"));
             continue;
         }
-        dump.config.tunnels.insert(name.clone(), dump_tunnel(tunnel, inner, from));
+        dump.config.tunnels.insert(name.clone(), dump_tunnel(state, tunnel, inner, from));
     }
     for name in behind.keys().filter(|name| !state.tunnels.contains_key(&***name)) {
         dump.left_out.push(format!("routes into tunnel {name}, which is not there"));
@@ -77,13 +78,20 @@ fn nowhere() -> Location {
     Location { file: "dump".into(), line: 0 }
 }
 
-fn dump_interface(state: &State, name: &Name, interface: &state::Interface) -> Interface {
+fn dump_interface(
+    state: &State,
+    name: &Name,
+    interface: &state::Interface,
+    peer_mac: impl Fn(&Peer) -> Option<MacAddr>,
+) -> Interface {
     let role = match &interface.role {
         Role::Underlay => ModelRole::Underlay,
         Role::Pass => ModelRole::Pass,
         Role::Redirect { to } => ModelRole::Redirect { to: to.clone() },
         Role::Workload { segment } => {
             let (list, mac) = addresses(state, segment, name);
+            let of_peer = interface.peer.as_ref().and_then(peer_mac);
+            let mac = mac.filter(|mac| Some(*mac) != of_peer);
             let addresses = if list.is_empty() { Addresses::Peer } else { Addresses::List(list) };
             ModelRole::Workload { segment: segment.clone(), addresses, mac }
         }
@@ -108,7 +116,12 @@ fn addresses(state: &State, segment: &Name, name: &Name) -> (Vec<IpNet>, Option<
     (list, mac)
 }
 
-fn dump_tunnel(tunnel: &state::Tunnel, inner: &BTreeSet<IpNet>, from: &BTreeSet<IpNet>) -> Tunnel {
+fn dump_tunnel(
+    state: &State,
+    tunnel: &state::Tunnel,
+    inner: &BTreeSet<IpNet>,
+    from: &BTreeSet<IpNet>,
+) -> Tunnel {
     // Exhaustive: a new field does not compile until it is dumped.
     let state::Tunnel {
         protocol,
@@ -119,6 +132,7 @@ fn dump_tunnel(tunnel: &state::Tunnel, inner: &BTreeSet<IpNet>, from: &BTreeSet<
         remote,
         local_mac,
         remote_mac,
+        next_hop,
         src_ports: (min, max),
         dst_port,
         inner_mac,
@@ -127,6 +141,10 @@ fn dump_tunnel(tunnel: &state::Tunnel, inner: &BTreeSet<IpNet>, from: &BTreeSet<
         debug,
         intact: _,
     } = tunnel;
+    let of_underlay = |mac: &MacAddr| {
+        protocol.has_outer_ip()
+            && state.interfaces.get(underlay).is_some_and(|interface| interface.mac == *mac)
+    };
     Tunnel {
         at: nowhere(),
         protocol: *protocol,
@@ -135,9 +153,10 @@ fn dump_tunnel(tunnel: &state::Tunnel, inner: &BTreeSet<IpNet>, from: &BTreeSet<
         underlay: underlay.clone(),
         remote: *remote,
         local: *local,
-        local_mac: *local_mac,
+        local_mac: local_mac.filter(|mac| !of_underlay(mac)),
+        // What was looked up can be looked up again.
         remote_mac: match remote_mac {
-            RemoteMac::Known(mac) if *mac != MacAddr::ZERO => Some(*mac),
+            RemoteMac::Known(mac) if *mac != MacAddr::ZERO && next_hop.is_none() => Some(*mac),
             _ => None,
         },
         inner: inner.iter().copied().collect(),

@@ -246,6 +246,7 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
         remote,
         local_mac,
         remote_mac,
+        next_hop,
         src_ports: (min, max),
         dst_port,
         inner_mac,
@@ -271,6 +272,10 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
                 RemoteMac::Inner => "inner".into(),
                 RemoteMac::Unresolved => "unknown".into(),
             },
+        ),
+        (
+            "next_hop",
+            text(next_hop.filter(|next_hop| Some(*next_hop) != *remote).map(|address| address.to_string())),
         ),
         (
             "src_port",

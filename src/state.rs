@@ -156,6 +156,8 @@ pub struct Tunnel {
     pub local_mac: Option<MacAddr>,
     /// Outer destination MAC address.
     pub remote_mac: RemoteMac,
+    /// Whose MAC address that is, where it had to be looked up.
+    pub next_hop: Option<IpAddr>,
     /// First and last UDP source port; zero where there is no UDP.
     pub src_ports: (u16, u16),
     /// UDP destination port; zero where there is no UDP.

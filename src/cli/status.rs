@@ -253,6 +253,7 @@ fn as_json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, war
                 "remote": tunnel.remote,
                 "local_mac": tunnel.local_mac,
                 "remote_mac": match tunnel.remote_mac { RemoteMac::Known(mac) => Some(mac), _ => None },
+                "next_hop": tunnel.next_hop,
                 "resolved": tunnel.remote_mac != RemoteMac::Unresolved,
                 "src_port": [tunnel.src_ports.0, tunnel.src_ports.1],
                 "dst_port": tunnel.dst_port,

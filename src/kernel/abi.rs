@@ -93,6 +93,8 @@ pub mod name_kind {
     pub const PEER_NETNS: u32 = 4;
     /// By slot: the peer's name.
     pub const PEER: u32 = 5;
+    /// By tunnel id: the next hop whose MAC address was looked up.
+    pub const NEXT_HOP: u32 = 6;
 }
 
 /// Declares a mirror of `struct mptm_NAME`, and compares it with the C side, field by field.
@@ -436,6 +438,7 @@ mod tests {
             ("MPTM_NAME_SEGMENT", name_kind::SEGMENT),
             ("MPTM_NAME_PEER_NETNS", name_kind::PEER_NETNS),
             ("MPTM_NAME_PEER", name_kind::PEER),
+            ("MPTM_NAME_NEXT_HOP", name_kind::NEXT_HOP),
         ] {
             assert_eq!(number(name), value, "{name}");
         }

@@ -143,6 +143,7 @@ mod tests {
             remote_mac: RemoteMac::Known(MacAddr([2, 0, 0, 0, 0, 2])),
             src_ports: if ip { (49152, 65535) } else { (0, 0) },
             dst_port,
+            next_hop: None,
             inner_mac: None,
             mtu: 1450,
             redirect: true,

@@ -51,7 +51,7 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
         let Some(underlay) = ends.get(&config.underlay) else { continue };
         let next_hop = route.map(|route| route.next_hop);
         let known = next_hop.and_then(|next_hop| neighbours.get(&(underlay.link.ifindex, next_hop)).copied());
-        let remote_mac = remote_mac(context, name, config, known, next_hop, findings);
+        let remote_mac = remote_mac(context, name, config, known, next_hop, underlay, findings);
         let local = config.local.or(route.map(|route| route.source));
         let local_mac =
             config.local_mac.or(if config.protocol.has_outer_ip() { underlay.link.mac } else { None });
@@ -64,6 +64,7 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
             remote: config.remote,
             local_mac,
             remote_mac,
+            next_hop: next_hop.filter(|_| needs_neighbour(config)),
             src_ports: if config.protocol.default_port().is_some() {
                 config.src_port.range()
             } else {
@@ -179,6 +180,7 @@ fn remote_mac(
     tunnel: &model::Tunnel,
     known: Option<MacAddr>,
     next_hop: Option<IpAddr>,
+    underlay: &End,
     findings: &mut Findings,
 ) -> RemoteMac {
     if let Some(mac) = tunnel.remote_mac.or(known) {
@@ -191,15 +193,17 @@ fn remote_mac(
         // The host's stack will find it; the program writes the receiving interface's own over it.
         return RemoteMac::Known(MacAddr::ZERO);
     }
+    // What the kernel forgot of this next hop on this device, the tunnel may still know: it served until now.
+    let state = &context.live.state;
+    let kept = state.tunnels.get(name).filter(|live| {
+        let device = state.interfaces.get(&live.underlay).map(|interface| interface.ifindex);
+        live.intact
+            && live.next_hop == next_hop
+            && live.underlay == tunnel.underlay
+            && device == Some(underlay.link.ifindex)
+    });
     let next_hop = next_hop.map_or_else(|| "?".to_owned(), |address| address.to_string());
-    // What the kernel forgot, the tunnel may still know: it served until now.
-    if let Some(live) = context.live.state.tunnels.get(name)
-        && let RemoteMac::Known(mac) = live.remote_mac
-        && live.intact
-        && live.remote == tunnel.remote
-        && live.underlay == tunnel.underlay
-        && mac != MacAddr::ZERO
-    {
+    if let Some(RemoteMac::Known(mac)) = kept.map(|live| live.remote_mac) {
         if context.neighbours == Neighbours::Solicit {
             findings.warn(format!(
                 "tunnel {name}: next hop {next_hop} on {} does not answer; its last known MAC address {mac} stays",

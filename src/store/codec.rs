@@ -132,6 +132,7 @@ pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
         remote: _,
         local_mac: _,
         remote_mac: _,
+        next_hop: _,
         src_ports: (port_min, port_max),
         dst_port: _,
         inner_mac,
@@ -203,6 +204,8 @@ pub fn decode_tunnel(value: &abi::Tunnel, ids: &mut Ids) -> Tunnel {
         } else {
             RemoteMac::Known(mac(0))
         },
+        // Not in the header; whoever reads the names knows it.
+        next_hop: None,
         src_ports: (value.port_min, u16::try_from(port_max).unwrap_or(u16::MAX)),
         dst_port,
         inner_mac: has(tunnel_flags::INNER_MAC).then_some(MacAddr(value.inner_mac)),

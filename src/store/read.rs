@@ -59,7 +59,7 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
     live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns });
     let names = read_names(bpf, &mut live.ids)?;
     read_interfaces(bpf, &mut live, &names)?;
-    read_tunnels(bpf, &mut live)?;
+    read_tunnels(bpf, &mut live, &names)?;
     read_routes(bpf, &mut live)?;
     read_endpoints(bpf, &mut live)?;
     read_ports(bpf, &mut live)?;
@@ -130,7 +130,7 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
     Ok(())
 }
 
-fn read_tunnels(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
+fn read_tunnels(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), KernelError> {
     let tunnels: Vec<(Name, u32)> = live.ids.tunnels.iter().map(|(name, id)| (name.clone(), id)).collect();
     for (name, id) in tunnels {
         let Some(bytes) = bpf.get(Map::Active, id.as_bytes())? else { continue };
@@ -142,6 +142,7 @@ fn read_tunnels(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
         let value: abi::Tunnel = decode(Map::Tunnels, &bytes)?;
         let mut tunnel = decode_tunnel(&value, &mut live.ids);
         tunnel.intact &= active <= 2;
+        tunnel.next_hop = names.get(&(name_kind::NEXT_HOP, id)).and_then(|text| text.parse().ok());
         live.state.tunnels.insert(name, tunnel);
     }
     Ok(())

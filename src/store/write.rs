@@ -249,6 +249,7 @@ fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<
 fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
     let id = ids.tunnel(name)?;
     let Some(after) = change.after() else {
+        delete_name(bpf, name_kind::NEXT_HOP, id)?;
         delete_name(bpf, name_kind::TUNNEL, id)?;
         bpf.put(Map::Active, id.as_bytes(), 0_u32.as_bytes())?;
         ids.tunnels.remove(name);
@@ -261,6 +262,10 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
     };
     if change.before().is_none() {
         bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
+    }
+    match after.next_hop {
+        Some(next_hop) => put_name(bpf, name_kind::NEXT_HOP, id, &next_hop.to_string())?,
+        None => delete_name(bpf, name_kind::NEXT_HOP, id)?,
     }
     // Written aside, then brought into force by one store.
     let other: u32 = if active == 1 { 2 } else { 1 };

@@ -89,6 +89,7 @@ fn tunnel() -> Tunnel {
         remote_mac: RemoteMac::Known(MacAddr([2, 0, 0, 0, 0, 2])),
         src_ports: (49152, 65535),
         dst_port: 6081,
+        next_hop: Some([10, 30, 30, 2].into()),
         inner_mac: None,
         mtu: 1450,
         redirect: true,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mptm::config::model::{Mode, NetnsRef};
-use mptm::kernel::fake::Fake;
+use mptm::kernel::fake::{Fake, RouteEntry};
 use mptm::kernel::{Feature, Program};
 use mptm::mac::MacAddr;
 use mptm::resolve::{Neighbours, ResolveError, resolve};
@@ -202,9 +202,16 @@ fn neighbours() {
     );
     assert_eq!(warnings(&fake, &text, Neighbours::Look), [""; 0]);
     assert!(apply_text(&fake, &text).is_empty());
-    // But not for another far end.
+    // But not for another far end, or by another next hop, or on another device of that name.
     let other = desired(&fake, &tunnel("remote = '10.30.0.98'"));
     assert_eq!(other.tunnels["t"].remote_mac, RemoteMac::Unresolved);
+    let by_gateway = fake.fork();
+    let entry =
+        RouteEntry { to: "10.30.0.99/32".parse().unwrap(), via: Some([10, 30, 0, 97].into()), ifindex: 2 };
+    by_gateway.world().routes.insert(0, entry);
+    let moved = desired(&by_gateway, &text);
+    assert_eq!(moved.tunnels["t"].remote_mac, RemoteMac::Unresolved);
+    assert_eq!(moved.tunnels["t"].next_hop, Some([10, 30, 0, 97].into()));
 }
 
 #[test]
