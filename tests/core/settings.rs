@@ -1,6 +1,7 @@
 //! The settings of devices: what is changed, what is remembered, and what is put back.
 
 use mptm::config::model::{Name, NetnsRef};
+use mptm::kernel::fake::Fake;
 use mptm::kernel::{Feature, Map, Netns, Setting};
 use mptm::mac::MacAddr;
 use mptm::state::{SavedSetting, SettingKey, State};
@@ -198,4 +199,51 @@ fn a_device_made_anew() {
     assert_eq!(fake.world().device("w0").mtu, 2000);
     assert_eq!(fake.world().device_in(1, "c0").mtu, 1500);
     assert_eq!(fake.world().device("w0").mac, Some(MacAddr([2, 0, 0, 1, 0, 40])));
+}
+
+/// The process whose namespace it was has ended, or its name is another's now; something else holds the namespace.
+#[test]
+fn a_namespace_that_its_record_does_not_lead_to() {
+    let fake = scene();
+    let before = essence(&fake);
+    let peer = |netns: &str| {
+        let peer = format!("role = \"workload\"\npeer = {{ netns = '{netns}', name = 'c0' }}");
+        SMALL.replace("role = \"workload\"", &peer)
+    };
+    let call = |fake: &Fake, namespace: usize, reference: NetnsRef| {
+        fake.world().namespaces[namespace].references = vec![reference];
+    };
+    for other_takes_the_reference in [false, true] {
+        let fake = fake.fork();
+        call(&fake, 1, NetnsRef::Pid(77));
+        apply_text(&fake, &peer("pid:77"));
+        call(&fake, 1, NetnsRef::Pid(78));
+        if other_takes_the_reference {
+            call(&fake, 2, NetnsRef::Pid(77));
+        }
+        let key = SettingKey { netns: Some(NetnsRef::Pid(78)), ..key(None, "c0", "rx-gro") };
+        assert_eq!(live(&fake).state.settings[&key].current, Some(1));
+        let gone = fake.fork();
+        let again = fake.fork();
+
+        down(&fake);
+        call(&fake, 1, NetnsRef::Name("ns0".into()));
+        call(&fake, 2, NetnsRef::Name("ns1".into()));
+        assert_eq!(difference(&essence(&fake), &before), None);
+
+        // It is the same device as before, and mptm knows what it was before mptm.
+        apply_text(&again, &peer("pid:78"));
+        assert!(apply_text(&again, &peer("pid:78")).is_empty());
+        down(&again);
+        call(&again, 1, NetnsRef::Name("ns0".into()));
+        call(&again, 2, NetnsRef::Name("ns1".into()));
+        assert_eq!(difference(&essence(&again), &before), None);
+
+        // Nothing leads to it any more: it is let go.
+        gone.world().namespaces[1].references.clear();
+        assert!(live(&gone).state.settings.values().any(|saved| saved.current.is_none()));
+        down(&gone);
+        assert!(gone.world().maps.is_none());
+        assert_eq!(gone.world().device("w0").mtu, 1500);
+    }
 }
