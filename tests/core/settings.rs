@@ -4,6 +4,7 @@ use mptm::config::model::{Name, NetnsRef};
 use mptm::kernel::fake::Fake;
 use mptm::kernel::{Feature, Map, Netns, Setting};
 use mptm::mac::MacAddr;
+use mptm::plan::Step;
 use mptm::state::{SavedSetting, SettingKey, State};
 
 use crate::scene::{SMALL, apply_text, desired, difference, down, essence, live, scene};
@@ -83,6 +84,32 @@ fn the_smallest_tunnel_of_the_segment_counts() {
     assert_eq!(fake.world().device("w0").mtu, 1450);
     down(&fake);
     assert_eq!(fake.world().device("w0").mtu, 1500);
+}
+
+/// A workload sends no bigger packets than every tunnel has room for, not even while a plan is carried out.
+#[test]
+fn an_mtu_falls_before_the_tunnels_and_rises_after_them() {
+    let fake = scene();
+    apply_text(&fake, SMALL);
+    let small = SMALL.replace("id = 43", "id = 43\nmtu = 1300");
+    let without = |text: &str| text[..text.find("[tunnel.t1]").unwrap()].to_owned();
+    for (text, rises) in
+        [(&small, false), (&SMALL.to_owned(), true), (&small, false), (&without(&small), true)]
+    {
+        let steps = apply_text(&fake, text).steps;
+        let places = |is_it: fn(&Step) -> bool| -> Vec<usize> {
+            steps.iter().enumerate().filter(|(_, step)| is_it(step)).map(|(place, _)| place).collect()
+        };
+        let mtus = places(|step| matches!(step, Step::Setting(key, _) if key.setting == Setting::Mtu));
+        let tunnels = places(|step| matches!(step, Step::Tunnel(..) | Step::Route(..)));
+        assert_eq!(mtus.len(), 2, "{steps:?}");
+        let (first, second) = if rises { (&tunnels, &mtus) } else { (&mtus, &tunnels) };
+        assert!(first.last() < second.first(), "{text}: {steps:?}");
+    }
+    let steps = down(&fake).steps;
+    let tunnel = steps.iter().rposition(|step| matches!(step, Step::Tunnel(..))).unwrap();
+    let setting = steps.iter().position(|step| matches!(step, Step::Setting(..))).unwrap();
+    assert!(tunnel < setting, "{steps:?}");
 }
 
 #[test]
