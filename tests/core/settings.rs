@@ -1,13 +1,14 @@
 //! The settings of devices: what is changed, what is remembered, and what is put back.
 
+use mptm::apply::apply;
 use mptm::config::model::{Name, NetnsRef};
 use mptm::kernel::fake::Fake;
 use mptm::kernel::{Feature, Map, Netns, Setting};
 use mptm::mac::MacAddr;
-use mptm::plan::Step;
+use mptm::plan::{Step, plan};
 use mptm::state::{SavedSetting, SettingKey, State};
 
-use crate::scene::{SMALL, apply_text, desired, difference, down, essence, live, scene};
+use crate::scene::{SMALL, apply_text, carry_out, desired, difference, down, essence, live, scene};
 
 fn key(netns: Option<&str>, device: &str, setting: &str) -> SettingKey {
     let netns: Netns = netns.map(|name| NetnsRef::Name(name.into()));
@@ -110,6 +111,46 @@ fn an_mtu_falls_before_the_tunnels_and_rises_after_them() {
     let tunnel = steps.iter().rposition(|step| matches!(step, Step::Tunnel(..))).unwrap();
     let setting = steps.iter().position(|step| matches!(step, Step::Setting(..))).unwrap();
     assert!(tunnel < setting, "{steps:?}");
+}
+
+/// Between what mptm read and what it does.
+#[test]
+fn a_device_or_namespace_that_goes_while_it_is_taken_down() {
+    let ways: [fn(&Fake); 3] = [
+        |fake| fake.world().delete_device(0, 10),
+        |fake| fake.world().namespaces[1].references.clear(),
+        |fake| {
+            let mut world = fake.world();
+            world.namespaces[2].references = std::mem::take(&mut world.namespaces[1].references);
+        },
+    ];
+    for vanish in ways {
+        let fake = scene();
+        apply_text(&fake, SMALL);
+        let mut live = live(&fake);
+        let plan = plan(&State::default(), &live.state);
+        vanish(&fake);
+        let (mut bpf, mut net) = (fake.clone(), fake.clone());
+        apply(&plan, &mut bpf, &mut net, &mut live.ids).unwrap_or_else(|error| panic!("{}", error.source));
+        assert!(fake.world().maps.is_none());
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_take_back() {
+    let fake = scene();
+    apply_text(&fake, SMALL);
+    fake.world().device_in(1, "c0").features.get_mut("rx-gro").unwrap().changeable = false;
+    let error = carry_out(&fake, &State::default()).unwrap_err().source;
+    assert_eq!(error.to_string(), "cannot set rx-gro of c0 to off");
+    assert_eq!(error.source.unwrap().raw_os_error(), Some(libc::EOPNOTSUPP));
+    let hint = error.hint.unwrap();
+    assert!(hint.starts_with("set it by hand to the value that it should have"), "{hint}");
+    assert_eq!(fake.world().device("w0").mtu, 1450, "all is as it was");
+    // By hand, whatever way that was.
+    fake.world().device_in(1, "c0").features.get_mut("rx-gro").unwrap().active = false;
+    down(&fake);
+    assert!(fake.world().maps.is_none());
 }
 
 #[test]
@@ -216,7 +257,7 @@ fn a_device_made_anew() {
     let failing = fake.fork();
     let first = failing.world().changes;
     failing.world().fail_at = Some(first + last);
-    crate::scene::carry_out(&failing, &want).unwrap_err();
+    carry_out(&failing, &want).unwrap_err();
     assert_eq!(*failing.world().device("w0"), before);
 
     apply_text(&fake, SMALL);
