@@ -2,7 +2,7 @@
 //!
 //! What is referred to comes before what refers to it, and what lets traffic in comes last; removal goes the other way
 //! round. An identity that is in both states is changed in place; but a program that moves from one device to another
-//! leaves the old one first.
+//! leaves the old one first. An MTU that rises lets bigger packets in: it waits until all tunnels are as they will be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,7 +146,8 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     }
     diff_settings(settings, &actual.settings, |key, change, removes| {
-        sort(Step::Setting(key.clone(), change), removes);
+        let late = removes || lets_more_in(key, &change);
+        sort(Step::Setting(key.clone(), change), late);
     });
     for name in segments.keys().filter(|name| !actual.segments.contains_key(*name)) {
         sort(Step::Segment(name.clone(), Change::Add(())), false);
@@ -211,6 +212,15 @@ fn diff<K: Ord, V: Clone + PartialEq>(
 /// What a record of a setting is about, however its device and namespace are called.
 fn subject<'a>(key: &'a SettingKey, setting: &SavedSetting) -> (u64, u32, &'a Setting) {
     (setting.netns_cookie, setting.ifindex, &key.setting)
+}
+
+/// Whether it is an MTU that rises.
+fn lets_more_in(key: &SettingKey, change: &Change<SavedSetting>) -> bool {
+    let Some(after) = change.after().filter(|_| key.setting == Setting::Mtu) else { return false };
+    let is_same =
+        |before: &&SavedSetting| (before.netns_cookie, before.ifindex) == (after.netns_cookie, after.ifindex);
+    let now = change.before().filter(is_same).and_then(|before| before.current);
+    after.value > now.unwrap_or(after.before)
 }
 
 /// As `diff`, but a device that is called otherwise now keeps its record, and what was before mptm with it.

@@ -159,6 +159,23 @@ fn peers() {
         assert_eq!(network.find_peer(&link(&network, "ha")).unwrap(), None);
         drop(held);
 
+        // By cookie: this one, one that has a name, one that only a process has, and none.
+        for netns in [None, named(&far), Some(NetnsRef::Pid(pid))] {
+            let cookie = network.netns_cookie(&netns).unwrap();
+            assert_eq!(network.find_netns(cookie).unwrap(), Some(netns));
+        }
+        assert_eq!(network.find_netns(u64::MAX).unwrap(), None);
+        // Under another name, it is looked for again.
+        let cookie = network.netns_cookie(&named(&far)).unwrap();
+        ip(&format!("netns attach {name} {pid}"));
+        let of_pid = network.netns_cookie(&named(&name)).unwrap();
+        let found = devices::network().find_netns(of_pid);
+        ip(&format!("netns del {name}"));
+        assert_eq!(found.unwrap(), Some(named(&name)));
+        hold_and_unname(&far);
+        assert_eq!(network.find_netns(cookie).unwrap(), None);
+        assert_eq!(network.find_netns(of_pid).unwrap(), Some(Some(NetnsRef::Pid(pid))));
+
         // Nothing that was asked keeps the namespace of a process that is gone.
         world.end(pid);
         assert!(soon(|| network.link(&None, "pa").unwrap().is_none()));

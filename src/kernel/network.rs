@@ -89,6 +89,13 @@ pub trait Network {
     /// # Errors
     /// As for `link`.
     fn netns_cookie(&self, netns: &Netns) -> Result<u64, KernelError>;
+
+    /// The namespace that has a cookie, wherever it is now: None if it is gone, or can't be found. Looks where
+    /// `find_peer` looks; what was seen there less than a second ago need not be looked at again.
+    ///
+    /// # Errors
+    /// The kernel doesn't tell the managed namespace's own cookie.
+    fn find_netns(&self, cookie: u64) -> Result<Option<Netns>, KernelError>;
 }
 
 /// A network device.

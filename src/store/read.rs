@@ -247,15 +247,23 @@ fn read_links(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<(), K
 }
 
 fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<(), KernelError> {
-    let mut devices =
-        Devices { net, cookies: BTreeMap::new(), links: BTreeMap::new(), features: BTreeMap::new() };
+    let mut devices = Devices {
+        net,
+        cookies: BTreeMap::new(),
+        found: BTreeMap::new(),
+        links: BTreeMap::new(),
+        features: BTreeMap::new(),
+    };
     for (key, value) in bpf.entries(Map::Saved)? {
         let key: abi::SavedKey = decode(Map::Saved, &key)?;
         let value: abi::Saved = decode(Map::Saved, &value)?;
-        let netns = read_netns(&abi::field_text(&value.netns));
+        let recorded = read_netns(&abi::field_text(&value.netns));
+        let netns = devices.netns(&recorded, key.netns)?;
         let setting = Setting::from_key(&abi::field_text(&key.setting));
         // A namespace or a device that is gone took the setting with it. One that was renamed has it still.
-        let device = devices.name(&netns, key.netns, key.ifindex);
+        let device = netns.as_ref().and_then(|netns| devices.name(netns, key.ifindex));
+        // By what leads to it now, if anything does.
+        let netns = netns.unwrap_or(recorded);
         let current = device.as_ref().and_then(|device| devices.setting(&netns, device, &setting));
         let device = device.unwrap_or_else(|| abi::field_text(&value.device).into());
         let at = SettingKey { netns, device, setting };
@@ -281,18 +289,31 @@ fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<()
 struct Devices<'a> {
     net: &'a dyn Network,
     cookies: BTreeMap<Netns, Option<u64>>,
+    found: BTreeMap<u64, Option<Netns>>,
     links: BTreeMap<(Netns, u32), Option<Name>>,
     features: BTreeMap<(Netns, Name), BTreeMap<String, Feature>>,
 }
 
 impl Devices<'_> {
-    /// The name that the device has now. None: it, or its namespace, is gone.
-    fn name(&mut self, netns: &Netns, cookie: u64, ifindex: u32) -> Option<Name> {
+    /// What leads to the namespace with a cookie: the reference of the record, unless its process has ended or the name
+    /// is another's now. None: the namespace is gone.
+    fn netns(&mut self, recorded: &Netns, cookie: u64) -> Result<Option<Netns>, KernelError> {
         let net = self.net;
-        let now = self.cookies.entry(netns.clone()).or_insert_with(|| net.netns_cookie(netns).ok());
-        if *now != Some(cookie) {
-            return None;
+        let now = self.cookies.entry(recorded.clone()).or_insert_with(|| net.netns_cookie(recorded).ok());
+        if *now == Some(cookie) {
+            return Ok(Some(recorded.clone()));
         }
+        if let Some(found) = self.found.get(&cookie) {
+            return Ok(found.clone());
+        }
+        let found = net.find_netns(cookie)?;
+        self.found.insert(cookie, found.clone());
+        Ok(found)
+    }
+
+    /// The name that the device has now. None: it is gone.
+    fn name(&mut self, netns: &Netns, ifindex: u32) -> Option<Name> {
+        let net = self.net;
         let link = || net.link_at(netns, ifindex).ok().flatten().map(|link| link.name);
         self.links.entry((netns.clone(), ifindex)).or_insert_with(link).clone()
     }

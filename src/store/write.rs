@@ -1,6 +1,7 @@
 //! From a step to the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use ipnet::IpNet;
 use zerocopy::{FromZeros, IntoBytes};
@@ -121,11 +122,10 @@ fn setting(
     let (before, after) = (change.before(), change.after());
     let same_device = |one, other| saved_key(key, one) == saved_key(key, other);
     if let Some(gone) = before.filter(|before| after.is_none_or(|after| !same_device(before, after))) {
-        // What somebody else has changed since is theirs.
-        if gone.current == Some(gone.value)
-            && net.setting(&key.netns, &key.device, &key.setting)? == gone.value
+        if let Err(error) = put_back(key, gone, net)
+            && !is_gone(key, gone, net)
         {
-            set(key, gone.before, net)?;
+            return Err(error);
         }
         bpf.delete(Map::Saved, saved_key(key, gone).as_bytes())?;
     }
@@ -143,6 +143,32 @@ fn setting(
     match after.current.or_else(|| is_reached.then_some(after.value)) {
         Some(value) => set(key, value, net),
         None => Ok(()),
+    }
+}
+
+/// Makes a setting what it was before mptm. What somebody else has changed since is theirs.
+fn put_back(key: &SettingKey, saved: &SavedSetting, net: &mut dyn Network) -> Result<(), KernelError> {
+    if saved.current != Some(saved.value)
+        || net.setting(&key.netns, &key.device, &key.setting)? != saved.value
+    {
+        return Ok(());
+    }
+    set(key, saved.before, net).map_err(|error| {
+        let way = "set it by hand to the value that it should have, and run the command again: mptm leaves alone \
+                   what is no longer as mptm made it";
+        let hint = error.hint.as_ref().map_or_else(|| way.to_owned(), |hint| format!("{hint}; or {way}"));
+        error.hint(hint)
+    })
+}
+
+/// Whether the device, or its namespace, has gone since it was read, and took the setting with it.
+fn is_gone(key: &SettingKey, saved: &SavedSetting, net: &dyn Network) -> bool {
+    let is_there = net.netns_cookie(&key.netns).and_then(|cookie| {
+        Ok(cookie == saved.netns_cookie && net.link_at(&key.netns, saved.ifindex)?.is_some())
+    });
+    match is_there {
+        Ok(is_there) => !is_there,
+        Err(error) => error.source.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The settings of devices: what is changed, what is remembered, and what is put back.
 
+use mptm::apply::apply;
 use mptm::config::model::{Name, NetnsRef};
+use mptm::kernel::fake::Fake;
 use mptm::kernel::{Feature, Map, Netns, Setting};
 use mptm::mac::MacAddr;
+use mptm::plan::{Step, plan};
 use mptm::state::{SavedSetting, SettingKey, State};
 
-use crate::scene::{SMALL, apply_text, desired, difference, down, essence, live, scene};
+use crate::scene::{SMALL, apply_text, carry_out, desired, difference, down, essence, live, scene};
 
 fn key(netns: Option<&str>, device: &str, setting: &str) -> SettingKey {
     let netns: Netns = netns.map(|name| NetnsRef::Name(name.into()));
@@ -82,6 +85,72 @@ fn the_smallest_tunnel_of_the_segment_counts() {
     assert_eq!(fake.world().device("w0").mtu, 1450);
     down(&fake);
     assert_eq!(fake.world().device("w0").mtu, 1500);
+}
+
+/// A workload sends no bigger packets than every tunnel has room for, not even while a plan is carried out.
+#[test]
+fn an_mtu_falls_before_the_tunnels_and_rises_after_them() {
+    let fake = scene();
+    apply_text(&fake, SMALL);
+    let small = SMALL.replace("id = 43", "id = 43\nmtu = 1300");
+    let without = |text: &str| text[..text.find("[tunnel.t1]").unwrap()].to_owned();
+    for (text, rises) in
+        [(&small, false), (&SMALL.to_owned(), true), (&small, false), (&without(&small), true)]
+    {
+        let steps = apply_text(&fake, text).steps;
+        let places = |is_it: fn(&Step) -> bool| -> Vec<usize> {
+            steps.iter().enumerate().filter(|(_, step)| is_it(step)).map(|(place, _)| place).collect()
+        };
+        let mtus = places(|step| matches!(step, Step::Setting(key, _) if key.setting == Setting::Mtu));
+        let tunnels = places(|step| matches!(step, Step::Tunnel(..) | Step::Route(..)));
+        assert_eq!(mtus.len(), 2, "{steps:?}");
+        let (first, second) = if rises { (&tunnels, &mtus) } else { (&mtus, &tunnels) };
+        assert!(first.last() < second.first(), "{text}: {steps:?}");
+    }
+    let steps = down(&fake).steps;
+    let tunnel = steps.iter().rposition(|step| matches!(step, Step::Tunnel(..))).unwrap();
+    let setting = steps.iter().position(|step| matches!(step, Step::Setting(..))).unwrap();
+    assert!(tunnel < setting, "{steps:?}");
+}
+
+/// Between what mptm read and what it does.
+#[test]
+fn a_device_or_namespace_that_goes_while_it_is_taken_down() {
+    let ways: [fn(&Fake); 3] = [
+        |fake| fake.world().delete_device(0, 10),
+        |fake| fake.world().namespaces[1].references.clear(),
+        |fake| {
+            let mut world = fake.world();
+            world.namespaces[2].references = std::mem::take(&mut world.namespaces[1].references);
+        },
+    ];
+    for vanish in ways {
+        let fake = scene();
+        apply_text(&fake, SMALL);
+        let mut live = live(&fake);
+        let plan = plan(&State::default(), &live.state);
+        vanish(&fake);
+        let (mut bpf, mut net) = (fake.clone(), fake.clone());
+        apply(&plan, &mut bpf, &mut net, &mut live.ids).unwrap_or_else(|error| panic!("{}", error.source));
+        assert!(fake.world().maps.is_none());
+    }
+}
+
+#[test]
+fn what_the_kernel_does_not_take_back() {
+    let fake = scene();
+    apply_text(&fake, SMALL);
+    fake.world().device_in(1, "c0").features.get_mut("rx-gro").unwrap().changeable = false;
+    let error = carry_out(&fake, &State::default()).unwrap_err().source;
+    assert_eq!(error.to_string(), "cannot set rx-gro of c0 to off");
+    assert_eq!(error.source.unwrap().raw_os_error(), Some(libc::EOPNOTSUPP));
+    let hint = error.hint.unwrap();
+    assert!(hint.starts_with("set it by hand to the value that it should have"), "{hint}");
+    assert_eq!(fake.world().device("w0").mtu, 1450, "all is as it was");
+    // By hand, whatever way that was.
+    fake.world().device_in(1, "c0").features.get_mut("rx-gro").unwrap().active = false;
+    down(&fake);
+    assert!(fake.world().maps.is_none());
 }
 
 #[test]
@@ -188,7 +257,7 @@ fn a_device_made_anew() {
     let failing = fake.fork();
     let first = failing.world().changes;
     failing.world().fail_at = Some(first + last);
-    crate::scene::carry_out(&failing, &want).unwrap_err();
+    carry_out(&failing, &want).unwrap_err();
     assert_eq!(*failing.world().device("w0"), before);
 
     apply_text(&fake, SMALL);
@@ -198,4 +267,51 @@ fn a_device_made_anew() {
     assert_eq!(fake.world().device("w0").mtu, 2000);
     assert_eq!(fake.world().device_in(1, "c0").mtu, 1500);
     assert_eq!(fake.world().device("w0").mac, Some(MacAddr([2, 0, 0, 1, 0, 40])));
+}
+
+/// The process whose namespace it was has ended, or its name is another's now; something else holds the namespace.
+#[test]
+fn a_namespace_that_its_record_does_not_lead_to() {
+    let fake = scene();
+    let before = essence(&fake);
+    let peer = |netns: &str| {
+        let peer = format!("role = \"workload\"\npeer = {{ netns = '{netns}', name = 'c0' }}");
+        SMALL.replace("role = \"workload\"", &peer)
+    };
+    let call = |fake: &Fake, namespace: usize, reference: NetnsRef| {
+        fake.world().namespaces[namespace].references = vec![reference];
+    };
+    for other_takes_the_reference in [false, true] {
+        let fake = fake.fork();
+        call(&fake, 1, NetnsRef::Pid(77));
+        apply_text(&fake, &peer("pid:77"));
+        call(&fake, 1, NetnsRef::Pid(78));
+        if other_takes_the_reference {
+            call(&fake, 2, NetnsRef::Pid(77));
+        }
+        let key = SettingKey { netns: Some(NetnsRef::Pid(78)), ..key(None, "c0", "rx-gro") };
+        assert_eq!(live(&fake).state.settings[&key].current, Some(1));
+        let gone = fake.fork();
+        let again = fake.fork();
+
+        down(&fake);
+        call(&fake, 1, NetnsRef::Name("ns0".into()));
+        call(&fake, 2, NetnsRef::Name("ns1".into()));
+        assert_eq!(difference(&essence(&fake), &before), None);
+
+        // It is the same device as before, and mptm knows what it was before mptm.
+        apply_text(&again, &peer("pid:78"));
+        assert!(apply_text(&again, &peer("pid:78")).is_empty());
+        down(&again);
+        call(&again, 1, NetnsRef::Name("ns0".into()));
+        call(&again, 2, NetnsRef::Name("ns1".into()));
+        assert_eq!(difference(&essence(&again), &before), None);
+
+        // Nothing leads to it any more: it is let go.
+        gone.world().namespaces[1].references.clear();
+        assert!(live(&gone).state.settings.values().any(|saved| saved.current.is_none()));
+        down(&gone);
+        assert!(gone.world().maps.is_none());
+        assert_eq!(gone.world().device("w0").mtu, 1500);
+    }
 }

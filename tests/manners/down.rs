@@ -1,8 +1,10 @@
 //! `down` leaves the machine as it was before mptm came.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
-use crate::lab::{self, Lab, Outcome, batch, shell_in, soon};
+use crate::lab::{self, Lab, Outcome, batch, ip, shell_in, soon};
 use crate::noop::{add_devices, everything};
 use crate::snapshot::{Machine, Pinned};
 
@@ -84,7 +86,7 @@ fn the_container_is_gone() {
         let left = [node.netns.clone(), lab.b.netns.clone(), lab.b.container.clone()];
         let before = Machine::look_at(lab, &left).without(&node.netns, "w");
         node.apply(&node.plain_file());
-        lab::ip(&format!("netns del {}", node.container));
+        ip(&format!("netns del {}", node.container));
         assert!(soon(|| !node.shell("ip -o link").contains(" w@")));
         down(lab);
         Machine::look_at(lab, &left).must_be(&before);
@@ -194,5 +196,42 @@ fn another_pin_directory_is_anothers() {
         lab.a.mptm("down").done();
         other("apply").nothing_to_do();
         other("down").done();
+    });
+}
+
+/// The record names a process by its id; it ends, and the container lives on by another.
+#[test]
+fn the_process_that_named_the_container_has_ended() {
+    lab::run("down: the process that named the container has ended", |lab| {
+        let (node, before) = (&lab.a, Machine::look(lab));
+        let container = format!("--net=/run/netns/{}", node.container);
+        let hold = || Command::new("nsenter").args([&container, "sleep", "60"]).spawn().unwrap();
+        let (mut first, mut second) = (hold(), hold());
+        let is_inside = |pid| {
+            let netns = |pid: &str| fs::metadata(format!("/proc/{pid}/ns/net")).map(|file| file.ino()).ok();
+            soon(|| netns(&format!("{pid}")) != netns("self"))
+        };
+        assert!(is_inside(first.id()) && is_inside(second.id()));
+        ip(&format!("netns del {}", node.container));
+        let offloads = |pid: u32| {
+            let script = format!("nsenter --net=/proc/{pid}/ns/net ethtool -k eth0; ip -o link show w");
+            node.shell(&script)
+        };
+        let as_it_was = offloads(first.id());
+        let peer =
+            format!("role = \"workload\"\npeer = {{ netns = \"pid:{}\", name = \"eth0\" }}", first.id());
+        node.apply(&node.plain_file().replace("role = \"workload\"", &peer));
+        let pid = second.id();
+        assert_ne!(offloads(pid), as_it_was);
+
+        first.kill().unwrap();
+        first.wait().unwrap();
+        down(lab);
+        let now = offloads(pid);
+        ip(&format!("netns attach {} {pid}", node.container));
+        second.kill().unwrap();
+        second.wait().unwrap();
+        assert_eq!(now, as_it_was);
+        Machine::look(lab).must_be(&before);
     });
 }

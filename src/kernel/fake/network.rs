@@ -166,4 +166,13 @@ impl Network for Fake {
         let world = self.world();
         Ok(world.namespaces[world.place(netns)?].cookie)
     }
+
+    fn find_netns(&self, cookie: u64) -> Result<Option<Netns>, KernelError> {
+        let world = self.world();
+        let Some(place) = world.namespaces.iter().position(|namespace| namespace.cookie == cookie) else {
+            return Ok(None);
+        };
+        let netns = world.namespaces[place].references.first().cloned();
+        Ok((place == 0 || netns.is_some()).then(|| netns.filter(|_| place != 0)))
+    }
 }

@@ -1,5 +1,6 @@
 //! Network namespaces: their files, and work done inside.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -19,6 +20,9 @@ use crate::kernel::KernelError;
 
 /// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Where the namespaces that have names are.
+pub(super) const NAMED: &str = "/run/netns";
 
 /// How often a lock that somebody has is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -100,6 +104,44 @@ pub struct NetnsLock {
 /// Device and inode.
 pub(super) fn id_of(metadata: &fs::Metadata) -> NetnsId {
     (metadata.dev(), metadata.ino())
+}
+
+/// All other namespaces that can be seen, each once: those in /run/netns in the order of names, then those of processes.
+/// What vanishes meanwhile, or may not be looked at, is passed over.
+pub(super) fn others(home: &NetnsFile) -> impl Iterator<Item = NetnsRef> {
+    let (device, inode) = home.id();
+    let mut seen = HashSet::from([(device, inode)]);
+    let mut names: Vec<String> = entries(NAMED).collect();
+    names.sort_unstable();
+    // Others could not be written into a file, nor recorded.
+    let names = names.into_iter().filter(|name| matches!(name.parse(), Ok(NetnsRef::Name(_))));
+    let named = names.filter_map(|name| {
+        let reference = NetnsRef::Name(name.into());
+        let id = id_of(&fs::metadata(reference.path()).ok()?);
+        Some((id, reference))
+    });
+    let mut pids: Vec<u32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    let of_processes = pids.into_iter().filter_map(move |pid| {
+        let reference = NetnsRef::Pid(pid);
+        // The link's text tells as much as the file would, and costs less; all namespace files are of one device.
+        let id = (device, linked_inode(&reference.path())?);
+        Some((id, reference))
+    });
+    let all = named.chain(of_processes);
+    all.filter_map(move |(id, reference)| seen.insert(id).then_some(reference))
+}
+
+/// The names in a directory; none if it can't be read.
+fn entries(directory: &str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+/// The namespace that /proc/PID/ns/net names, as `net:[INODE]`.
+fn linked_inode(path: &Path) -> Option<u64> {
+    let target = fs::read_link(path).ok()?;
+    target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Why a namespace could not be opened or entered, and what to do about it.

@@ -3,20 +3,21 @@
 //! Nothing of another namespace is kept between questions. A socket or an open file would keep a deleted namespace
 //! alive, with the veths in it, and one that is made anew under the same name would be taken for the old one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use super::netlink::{Connection, errno};
-use super::netns::{NetnsFile, NetnsLock, cannot_enter};
+use super::netns::{NetnsFile, NetnsLock, cannot_enter, others};
 use super::peers::Peers;
 use super::{ethtool, links, routes, settings};
+use crate::config::model::NetnsRef;
 use crate::kernel::{Feature, KernelError, Link, Netns, Network, Route, Setting, refused};
 use crate::mac::MacAddr;
 
@@ -26,7 +27,18 @@ pub struct LinuxNetwork {
     home: NetnsFile,
     managed: Mutex<Connection>,
     peers: Mutex<Peers>,
+    cookies: Mutex<Option<Cookies>>,
 }
+
+/// Where the namespaces were when all were last looked at, by cookie.
+#[derive(Debug)]
+struct Cookies {
+    at: Instant,
+    places: HashMap<u64, NetnsRef>,
+}
+
+/// For how long it holds that a namespace was found nowhere: a thousand that are gone must not take a thousand searches.
+const GONE_FOR: Duration = Duration::from_secs(1);
 
 impl LinuxNetwork {
     /// Manages the calling thread's network namespace, whichever thread asks later.
@@ -38,7 +50,7 @@ impl LinuxNetwork {
         let home = NetnsFile::own().map_err(cannot)?;
         let managed =
             Connection::open().map_err(|error| refused("cannot open an rtnetlink socket", error))?;
-        Ok(Self { home, managed: Mutex::new(managed), peers: Mutex::default() })
+        Ok(Self { home, managed: Mutex::new(managed), peers: Mutex::default(), cookies: Mutex::default() })
     }
 
     /// Lets no other mptm change anything in the managed namespace, once those that do are done. Two that change the same
@@ -186,6 +198,29 @@ impl Network for LinuxNetwork {
 
     fn netns_cookie(&self, netns: &Netns) -> Result<u64, KernelError> {
         self.ask(netns, || "cannot read the cookie of the network namespace".into(), |inside| cookie(inside))
+    }
+
+    fn find_netns(&self, cookie: u64) -> Result<Option<Netns>, KernelError> {
+        if self.netns_cookie(&None)? == cookie {
+            return Ok(Some(None));
+        }
+        let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = cookies.as_ref().filter(|seen| seen.at.elapsed() < GONE_FOR) {
+            let Some(reference) = seen.places.get(&cookie) else { return Ok(None) };
+            let netns = Some(reference.clone());
+            if self.netns_cookie(&netns).is_ok_and(|now| now == cookie) {
+                return Ok(Some(netns));
+            }
+        }
+        let mut seen = Cookies { at: Instant::now(), places: HashMap::new() };
+        for reference in others(&self.home) {
+            // What vanishes meanwhile, or may not be entered, is passed over.
+            let netns = Some(reference.clone());
+            if let Ok(cookie) = self.netns_cookie(&netns) {
+                seen.places.entry(cookie).or_insert(reference);
+            }
+        }
+        Ok(cookies.insert(seen).places.get(&cookie).cloned().map(Some))
     }
 }
 

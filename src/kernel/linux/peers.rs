@@ -1,10 +1,9 @@
 //! The other end of a veth, wherever it is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::time::SystemTime;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -12,11 +11,9 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::links;
 use super::netlink::{Connection, unexpected};
-use super::netns::{NetnsFile, NetnsId, cannot_enter, id_of};
+use super::netns::{NAMED, NetnsFile, cannot_enter, others};
 use crate::config::model::NetnsRef;
 use crate::kernel::{KernelError, Link, Netns, refused};
-
-const NAMED: &str = "/run/netns";
 
 /// Where the namespaces are to which the managed one gave numbers. Names only, which are looked at again at each use:
 /// an open file would keep a dead namespace from going away.
@@ -80,35 +77,12 @@ impl Peers {
         Ok(peer.filter(|peer| are_a_pair(peer, link)).map(|peer| (Some(reference.clone()), peer)))
     }
 
-    /// Goes through all namespaces that can be seen. What vanishes meanwhile, or may not be opened, is passed over.
+    /// Goes through all namespaces that can be seen.
     fn scan(&mut self, managed: &mut Connection, home: &NetnsFile) -> io::Result<()> {
         self.by_nsid.clear();
         self.named_at = named_at();
-        let mut seen = HashSet::from([home.id()]);
-        let mut names: Vec<String> = entries(NAMED).collect();
-        names.sort_unstable();
-        for name in names {
-            // Others could not be written into a file, nor recorded.
-            if !matches!(name.parse(), Ok(NetnsRef::Name(_))) {
-                continue;
-            }
-            let reference = NetnsRef::Name(name.into());
-            if let Ok(metadata) = fs::metadata(reference.path())
-                && seen.insert(id_of(&metadata))
-            {
-                self.note(managed, reference)?;
-            }
-        }
-        let mut pids: Vec<u32> = entries("/proc").filter_map(|name| name.parse().ok()).collect();
-        pids.sort_unstable();
-        for pid in pids {
-            let reference = NetnsRef::Pid(pid);
-            // The link's text tells as much as the file would, and costs less.
-            if let Some(id) = linked_id(&reference.path(), home)
-                && seen.insert(id)
-            {
-                self.note(managed, reference)?;
-            }
+        for reference in others(home) {
+            self.note(managed, reference)?;
         }
         Ok(())
     }
@@ -148,20 +122,6 @@ fn nsid_of(managed: &mut Connection, netns: &NetnsFile) -> io::Result<Option<i32
         NsidAttribute::Id(nsid) if *nsid >= 0 => Some(*nsid),
         _ => None,
     }))
-}
-
-/// The names in a directory; none if it can't be read.
-fn entries(directory: &str) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-}
-
-/// The namespace that /proc/PID/ns/net names, as `net:[INODE]`.
-fn linked_id(path: &Path, home: &NetnsFile) -> Option<NetnsId> {
-    let target = fs::read_link(path).ok()?;
-    let inode = target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
-    // All namespace files are of one device.
-    Some((home.id().0, inode))
 }
 
 fn named_at() -> Option<SystemTime> {
