@@ -1,14 +1,17 @@
 //! Namespaces and processes for one test, gone when it ends, however it ends.
 
+mod soon;
+
 use std::fs;
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use mptm::config::model::NetnsRef;
 use mptm::kernel::linux::enter_netns;
+
+pub use soon::soon;
 
 /// What a test made outside of its process.
 #[derive(Default)]
@@ -99,16 +102,4 @@ pub fn veth(home: &str, here: &str, far: &str, there: &str) {
     ip(&format!("-n {home} link add {here} type veth peer name {there} netns {far}"));
     ip(&format!("-n {home} link set {here} up"));
     ip(&format!("-n {far} link set {there} up"));
-}
-
-/// Whether `condition` holds within 5 seconds.
-pub fn soon(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < deadline {
-        if condition() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    false
 }

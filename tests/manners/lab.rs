@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 pub const MPTM: &str = env!("CARGO_BIN_EXE_mptm");
+
+pub use crate::soon::soon;
 
 /// Runs `test` with a new pair of nodes; skips it loudly without root.
 pub fn run(title: &str, test: impl FnOnce(&Lab)) {
@@ -254,16 +255,4 @@ pub fn shell_in(netns: &str, script: &str) -> String {
     let output = Command::new("nsenter").args([&netns, "sh", "-ec", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// Whether `condition` holds within 5 seconds.
-pub fn soon(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < deadline {
-        if condition() {
-            return true;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    false
 }

@@ -11,4 +11,6 @@ mod output;
 mod refused;
 mod rights;
 mod snapshot;
+#[path = "../common/soon.rs"]
+mod soon;
 mod traffic;
