@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define MPTM_LAYOUT 1
+#define MPTM_LAYOUT 2
 
 /* Capacities. Hashes and tries are allocated as they fill; the arrays are paid for at once. */
 #define MPTM_MAX_TUNNELS 16384
@@ -29,7 +29,14 @@ enum mptm_protocol {
     MPTM_PROTOCOL_VLAN = 1,
     MPTM_PROTOCOL_VXLAN = 2,
     MPTM_PROTOCOL_GENEVE = 3,
-    MPTM_PROTOCOL_COUNT = 4,
+    MPTM_PROTOCOL_QINQ = 4,
+    MPTM_PROTOCOL_GRE = 5,
+    MPTM_PROTOCOL_GRETAP = 6,
+    MPTM_PROTOCOL_IPIP = 7,
+    MPTM_PROTOCOL_GUE = 8,
+    MPTM_PROTOCOL_FOU = 9,
+    MPTM_PROTOCOL_GTPU = 10,
+    MPTM_PROTOCOL_COUNT = 11,
 };
 
 /* The programs, as rows of the `actions` map. Numbers are never reused. */
@@ -44,28 +51,45 @@ enum mptm_program {
 /* XDP_ABORTED to XDP_REDIRECT, and room. */
 #define MPTM_ACTIONS 8
 
-/* Why a packet was dropped: the index of the `drops` map. Numbers are never reused. */
+/*
+ * Why a packet was dropped, or was left to the host's stack although it is of a kind that tunnels carry: the index
+ * of the `drops` map. Numbers are never reused.
+ */
 enum mptm_reason {
     MPTM_DROP_NONE = 0,               /* never counted */
     MPTM_DROP_MALFORMED = 1,          /* a workload's packet whose own headers or lengths are wrong */
     MPTM_DROP_SOURCE = 2,             /* a workload's packet from an address that is not its own */
-    MPTM_DROP_TOO_BIG = 3,            /* larger than its tunnel's MTU */
+    MPTM_DROP_TOO_BIG = 3,            /* larger than its tunnel's MTU: the sender is told */
     MPTM_DROP_NO_TUNNEL = 4,          /* its route names a tunnel that is not there */
     MPTM_DROP_NO_NEIGHBOUR = 5,       /* the tunnel's next hop has no MAC address yet */
     MPTM_DROP_NO_ROOM = 6,            /* the driver left no headroom for the outer header */
     MPTM_DROP_NO_DEVICE = 7,          /* the interface it should leave by is gone */
     MPTM_DROP_OUTER_LENGTH = 8,       /* outer lengths disagree with each other or with the frame */
-    MPTM_DROP_OUTER_CHECKSUM = 9,     /* outer IPv4 header checksum */
+    MPTM_DROP_OUTER_CHECKSUM = 9,     /* outer IPv4 header or UDP checksum */
     MPTM_DROP_OUTER_FRAGMENT = 10,    /* an outer fragment that carries a tunnel header */
     MPTM_DROP_TUNNEL_VERSION = 11,    /* tunnel header version */
     MPTM_DROP_TUNNEL_FLAGS = 12,      /* tunnel header flags */
     MPTM_DROP_TUNNEL_PAYLOAD = 13,    /* the tunnel header announces another payload than the tunnel has */
-    MPTM_DROP_CRITICAL_OPTION = 14,   /* GENEVE: a critical option that mptm does not know (RFC 8926, 3.5) */
+    MPTM_DROP_CRITICAL_OPTION = 14,   /* GENEVE: a critical option that the tunnel does not have (RFC 8926, 3.5) */
     MPTM_DROP_INNER_MALFORMED = 15,   /* the inner packet's headers or lengths are wrong */
     MPTM_DROP_INNER_SOURCE = 16,      /* an inner source that this tunnel may not bring in */
     MPTM_DROP_INNER_NO_ROUTE = 17,    /* an inner destination that is no workload of the tunnel's segment */
-    MPTM_DROP_INNER_UNSUPPORTED = 18, /* multicast, or neither IPv4 nor ARP */
-    MPTM_DROP_COUNT = 19,
+    MPTM_DROP_INNER_UNSUPPORTED = 18, /* neither IP, ARP nor ND */
+    MPTM_DROP_STRAY = 19,             /* of a tunnel protocol, and no tunnel's: passes to the host's stack */
+    MPTM_DROP_OAM = 20,               /* a control message of a tunnel protocol: passes to the host's stack */
+    MPTM_DROP_GROUP = 21,             /* a workload's multicast or broadcast: passes to the host's stack */
+    MPTM_DROP_INNER_GROUP = 22,       /* multicast or broadcast in a tunnel without flood */
+    MPTM_DROP_TUNNEL_ID = 23,         /* a GRE key that none of its far end's tunnels has */
+    MPTM_DROP_TUNNEL_CHECKSUM = 24,   /* GRE checksum: wrong, or missing */
+    MPTM_DROP_TUNNEL_SEQUENCE = 25,   /* GRE sequence number: older than the last, or missing */
+    MPTM_DROP_TUNNEL_OPTION = 26,     /* an option or extension of the tunnel header that does not fit into it */
+    MPTM_DROP_TUNNEL_LENGTH = 27,     /* the tunnel header's own length disagrees with the packet's */
+    MPTM_DROP_ECN = 28,               /* congestion marked on a packet that can't bear the mark (RFC 6040, 4.2) */
+    MPTM_DROP_TTL = 29,               /* TTL or hop limit used up */
+    MPTM_DROP_TOO_BIG_NO_DF = 30,     /* IPv4 without DF, larger than its tunnel's MTU: the sender is told */
+    MPTM_DROP_ICMP_LIMIT = 31,        /* too big, and more of that than there are answers */
+    MPTM_DROP_NO_MAC = 32,            /* the workload's MAC address is not known, and an IP payload has none */
+    MPTM_DROP_COUNT = 33,
 };
 
 /* Role of an interface that packets come in by. */
@@ -120,6 +144,7 @@ enum mptm_target {
     MPTM_TARGET_NONE = 0,     /* as if there were no route */
     MPTM_TARGET_WORKLOAD = 1, /* `id` is a slot in `devices` */
     MPTM_TARGET_TUNNEL = 2,   /* `id` is a tunnel */
+    MPTM_TARGET_GATEWAY = 3,  /* a next hop: mptm answers ARP and ND for it */
 };
 
 struct mptm_route {
@@ -129,46 +154,98 @@ struct mptm_route {
     __u8 mac[6];  /* workload: its MAC address; zero: leave the frame's */
 };
 
-/* `endpoints`: whose outer packets are whose. Those that a protocol does not have are zero. */
+/* `slots`: by interface slot, what a packet that leaves by it needs. */
+struct mptm_slot {
+    __u8 mac[6]; /* the interface's own MAC address */
+    __u8 pad[2];
+};
+
+/*
+ * `endpoints`: whose outer packets are whose. Those that a protocol does not have are zero. For GRE, GRETAP and
+ * GTP-U there is one more for each far end, with MPTM_ANY_ID in its protocol (GRE's for GRETAP, too) and id 0: it
+ * says that what the far end sends in this protocol is not the host's business.
+ */
+#define MPTM_ANY_ID 0x8000
+#define MPTM_GRE_KEY 1
 struct mptm_endpoint {
     __u8 remote[16]; /* outer source */
     __u8 local[16];  /* outer destination */
-    __u32 id;        /* VNI, VLAN id */
+    __u32 id;        /* VNI, TEID, GRE key; VLAN id; QinQ: service id << 12 | id */
     __u32 ifindex;   /* the underlay */
-    __u16 port;      /* UDP destination port */
-    __u16 protocol;  /* enum mptm_protocol */
+    __u16 port;      /* UDP destination port; GRE: MPTM_GRE_KEY if there is a key, else 0 */
+    __u16 protocol;  /* enum mptm_protocol, and MPTM_ANY_ID */
 };
 
 #define MPTM_TUNNEL_IPV4 (1 << 0)             /* the header has an IPv4 header at l3_offset */
 #define MPTM_TUNNEL_UDP (1 << 1)              /* and a UDP header at l4_offset */
 #define MPTM_TUNNEL_KEEP_DESTINATION (1 << 2) /* the outer destination MAC address is the inner frame's */
-#define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* and the source */
 #define MPTM_TUNNEL_INNER_MAC (1 << 3)        /* inner_mac is the inner destination, unless that is a group */
-#define MPTM_TUNNEL_STACK (1 << 4)      /* redirect = false: hand the outer packet to the host's stack */
-#define MPTM_TUNNEL_DEBUG (1 << 5)      /* tell `events` about each packet */
-#define MPTM_TUNNEL_UNRESOLVED (1 << 6) /* the next hop's MAC address is not known */
+#define MPTM_TUNNEL_STACK (1 << 4)            /* redirect = false: hand the outer packet to the host's stack */
+#define MPTM_TUNNEL_DEBUG (1 << 5)            /* tell `events` about each packet */
+#define MPTM_TUNNEL_UNRESOLVED (1 << 6)       /* the next hop's MAC address is not known */
+#define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* the outer source MAC address is the inner frame's */
+#define MPTM_TUNNEL_IPV6 (1 << 8)             /* the header has an IPv6 header at l3_offset */
+#define MPTM_TUNNEL_IP_PAYLOAD (1 << 9)       /* it carries IP packets, without an Ethernet header */
+#define MPTM_TUNNEL_TTL_INHERIT (1 << 10)     /* outer TTL or hop limit: the inner one's, if there is one */
+#define MPTM_TUNNEL_TOS_INHERIT (1 << 11)     /* outer DSCP: the inner one's, if there is one */
+#define MPTM_TUNNEL_DF_INHERIT (1 << 12)      /* outer DF: the inner IPv4 header's; set for anything else */
+#define MPTM_TUNNEL_DF_UNSET (1 << 13)        /* no outer DF, and an identification per packet (RFC 6864, 4.2) */
+#define MPTM_TUNNEL_LABEL_FLOW (1 << 14)      /* outer flow label: a hash of the inner flow (RFC 6438) */
+#define MPTM_TUNNEL_LABEL_INHERIT (1 << 15)   /* outer flow label: the inner one's, if there is one */
+#define MPTM_TUNNEL_UDP_CHECKSUM (1 << 16)    /* fill in the UDP checksum; over IPv6, want one in what is received */
+#define MPTM_TUNNEL_GRE_CHECKSUM (1 << 17)    /* fill in, and want, the GRE checksum at l4_offset + 4 */
+#define MPTM_TUNNEL_SEQUENCE (1 << 18)        /* fill in, and want, the GRE sequence number at sequence_offset */
+#define MPTM_TUNNEL_ETHERTYPE (1 << 19)       /* fill in the payload's EtherType, 2 bytes, at type_offset */
+#define MPTM_TUNNEL_IP_PROTOCOL (1 << 20)     /* fill in the payload's IP protocol, 1 byte, at type_offset */
+#define MPTM_TUNNEL_GTPU_LENGTH (1 << 21)     /* fill in the GTP-U length, 2 bytes behind the UDP header's end */
+#define MPTM_TUNNEL_MSS_CLAMP (1 << 22)       /* lower the MSS option of TCP SYNs, both ways */
+#define MPTM_TUNNEL_PCP_INHERIT (1 << 23)     /* the priority of the header's VLAN tags: the inner frame's */
+#define MPTM_TUNNEL_FLOOD (1 << 24)           /* takes and brings multicast and broadcast */
+
+/* How many critical GENEVE options a tunnel may have. */
+#define MPTM_MAX_CRITICAL 4
 
 /*
  * `tunnels`: two per tunnel id, of which `active` names the one in use, so that a change is written aside and
  * then comes into force with one store: no packet sees half of it.
+ *
+ * Fields of `header` that differ from packet to packet are zero in it: IPv4's total length, TOS and checksum, and
+ * its TTL, DF and protocol where these are filled in; IPv6's payload length, traffic class and, where they are filled
+ * in, flow label, hop limit and next header; UDP's source port, length and checksum; and what the flags name.
  */
 struct mptm_tunnel {
-    __u8 header[MPTM_MAX_HEADER]; /* the whole outer header; lengths, checksum and source port are filled in
-                                     per packet */
+    __u8 header[MPTM_MAX_HEADER]; /* the whole outer header */
     __u16 header_len;
-    __u16 pop;        /* bytes at the inner frame's front that the header replaces */
-    __u16 l3_offset;  /* of the outer IP header in `header` */
-    __u16 l4_offset;  /* of the outer UDP header in `header` */
-    __u32 ip_sum;     /* IPv4: sum of the header's 16-bit words with total length and checksum zero */
-    __u32 mtu;        /* largest inner frame, less its 14 bytes of Ethernet header */
-    __u32 flags;      /* MPTM_TUNNEL_* */
-    __u32 device;     /* the underlay's slot in `devices` */
-    __u32 table;      /* its segment's route table */
-    __u32 port_count; /* source ports: port_min and as many as this */
+    __u16 pop;             /* bytes at the inner frame's front that the header replaces; with IP_PAYLOAD, all
+                              before the IP header, and this is 0 */
+    __u16 l3_offset;       /* of the outer IP header in `header` */
+    __u16 l4_offset;       /* of the outer UDP or GRE header in `header` */
+    __u16 type_offset;     /* of the payload's type in `header` */
+    __u16 sequence_offset; /* of GRE's sequence number in `header` */
+    __u32 ip_sum;          /* IPv4: sum of the header's 16-bit words, as they are in memory */
+    __u32 sum;             /* UDP_CHECKSUM: sum of the 16-bit words, as they are in memory, of the pseudo header's
+                              addresses and protocol, and of all from l4_offset on; GRE_CHECKSUM: of all from l4_offset on */
+    __u32 mtu;             /* largest inner IP packet; tags of an inner frame count as part of it */
+    __u32 flags;           /* MPTM_TUNNEL_* */
+    __u32 device;          /* the underlay's slot in `devices` */
+    __u32 table;           /* its segment's route table */
+    __u32 port_count;      /* source ports: port_min and as many as this */
     __u16 port_min;
     __u16 protocol; /* enum mptm_protocol */
     __u8 inner_mac[6];
-    __u8 pad[2];
+    __u8 tos;      /* outer DSCP, in the upper six bits */
+    __u8 ttl;      /* TTL_INHERIT: what packets get that have none */
+    __u32 has_local_id; /* 1: local_id is another than the header's */
+    __u32 local_id; /* the id of received packets */
+    __u32 critical[MPTM_MAX_CRITICAL]; /* GENEVE: class << 8 | type of the header's critical options; 0: none */
+};
+
+/* `tunnel_state`: by tunnel id, what the programs remember from packet to packet. */
+struct mptm_tunnel_state {
+    __u32 sent;     /* GRE: the next sequence number */
+    __u32 received; /* GRE: the last one */
+    __u32 seen;     /* whether there was one */
+    __u32 pad;
 };
 
 /* `tunnel_stats`, `actions` and `drops` count whole frames and their bytes. */
@@ -253,7 +330,9 @@ _Static_assert(sizeof(struct mptm_route_key) == 20, "route_key");
 _Static_assert(sizeof(struct mptm_prefix_key) == 24, "prefix_key");
 _Static_assert(sizeof(struct mptm_route) == 16, "route");
 _Static_assert(sizeof(struct mptm_endpoint) == 44, "endpoint");
-_Static_assert(sizeof(struct mptm_tunnel) == 236, "tunnel");
+_Static_assert(sizeof(struct mptm_tunnel) == 268, "tunnel");
+_Static_assert(sizeof(struct mptm_slot) == 8, "slot");
+_Static_assert(sizeof(struct mptm_tunnel_state) == 16, "tunnel_state");
 _Static_assert(sizeof(struct mptm_saved_key) == 56, "saved_key");
 _Static_assert(sizeof(struct mptm_saved) == 160, "saved");
 _Static_assert(sizeof(struct mptm_meta) == 80, "meta");

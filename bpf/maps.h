@@ -16,6 +16,14 @@ struct {
     __type(value, struct mptm_interface);
 } interfaces SEC(".maps");
 
+/* By slot: what a packet that leaves by an interface needs. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __type(key, __u32);
+    __type(value, struct mptm_slot);
+} slots SEC(".maps");
+
 /* Where packets can be redirected to, by interface slot. */
 struct {
     __uint(type, BPF_MAP_TYPE_DEVMAP);
@@ -80,6 +88,13 @@ struct {
     __type(key, __u32);
     __type(value, struct mptm_tunnel);
 } tunnels SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __type(key, __u32); /* tunnel id */
+    __type(value, struct mptm_tunnel_state);
+} tunnel_state SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::model::{Manage, Mode, Name};
+use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Mode, Name, Payload, Pcp, Tos, Ttl};
 use crate::kernel::{Build, Netns, Program, Setting};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
@@ -142,8 +142,14 @@ impl Role {
 pub struct Tunnel {
     /// What the outer header is.
     pub protocol: Protocol,
-    /// VNI, VLAN id.
-    pub id: u32,
+    /// VNI, VLAN id, TEID, GRE key.
+    pub id: Option<u32>,
+    /// The id that received packets bear, where that is not `id`.
+    pub local_id: Option<u32>,
+    /// QinQ: the S-tag's VLAN id.
+    pub service_id: Option<u32>,
+    /// What it carries.
+    pub payload: Payload,
     /// Whose table its inner packets use.
     pub segment: Name,
     /// Where it leaves by.
@@ -162,10 +168,40 @@ pub struct Tunnel {
     pub src_ports: (u16, u16),
     /// UDP destination port; zero where there is no UDP.
     pub dst_port: u16,
+    /// Outer TTL or hop limit.
+    pub ttl: Ttl,
+    /// Outer DSCP.
+    pub tos: Tos,
+    /// Outer Don't Fragment.
+    pub df: Df,
+    /// Outer flow label.
+    pub flow_label: FlowLabel,
+    /// Fill in the UDP checksum; false where there is no UDP.
+    pub udp_checksum: bool,
+    /// Priority of VLAN tags.
+    pub pcp: Pcp,
+    /// VXLAN group policy id.
+    pub gbp: Option<u16>,
+    /// GENEVE options.
+    pub options: Vec<GeneveOption>,
+    /// GRE checksum.
+    pub checksum: bool,
+    /// GRE sequence number.
+    pub sequence: bool,
+    /// GUE variant.
+    pub variant: u8,
+    /// GTP-U QoS flow.
+    pub qfi: Option<u8>,
+    /// GTP-U PDU type UL.
+    pub uplink: bool,
     /// Written over the inner destination MAC address.
     pub inner_mac: Option<MacAddr>,
     /// Largest inner packet: bytes after the inner Ethernet header.
     pub mtu: u32,
+    /// Lower the MSS of TCP SYNs.
+    pub mss_clamp: bool,
+    /// Take multicast and broadcast.
+    pub flood: bool,
     /// False: to the host's stack.
     pub redirect: bool,
     /// Report packets.
@@ -192,8 +228,10 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// The index of the underlay.
     pub ifindex: u32,
-    /// VNI, VLAN id.
-    pub id: u32,
+    /// VNI, TEID, GRE key; VLAN id, with QinQ's service id 12 bits higher.
+    pub id: Option<u32>,
+    /// It is no tunnel's, but that of all packets of a far end: what else it sends in this protocol.
+    pub any_id: bool,
     /// Outer source.
     pub remote: Option<IpAddr>,
     /// Outer destination.
@@ -216,6 +254,8 @@ pub enum Route {
     },
     /// Behind a tunnel.
     Tunnel(Name),
+    /// A next hop of the segment's workloads, that mptm answers for.
+    Gateway,
 }
 
 /// An attached program.

@@ -11,7 +11,10 @@ use super::defaults;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
-use super::model::{Addresses, Config, DEFAULT_SEGMENT, Interface, Location, Name, PeerSpec, Role, Tunnel};
+use super::model::{
+    Addresses, Config, DEFAULT_SEGMENT, Df, FlowLabel, Interface, Location, Name, Payload, Pcp, PeerSpec, Role, Tos,
+    Ttl, Tunnel,
+};
 use super::raw::{At, Field, Raw, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
 use crate::protocol::Protocol;
 
@@ -177,7 +180,7 @@ impl Validator<'_, '_> {
             Field::Given(At { value: RawAddresses::List(list), .. }) => Some(Addresses::List(sorted(list))),
         };
         let mac = raw.mac.value().copied();
-        Some(Role::Workload { segment: segment_of(&raw.segment)?, addresses: addresses?, mac })
+        Some(Role::Workload { segment: segment_of(&raw.segment)?, addresses: addresses?, mac, gateway: Vec::new() })
     }
 
     fn redirect(&mut self, raw: &RawInterface) -> Option<Role> {
@@ -294,7 +297,10 @@ impl Validator<'_, '_> {
         Some(Tunnel {
             at: self.locate.line(name.span),
             protocol,
-            id: id?,
+            id: Some(id?),
+            local_id: None,
+            service_id: None,
+            payload: Payload::Ethernet,
             segment: segment_of(&raw.segment)?,
             underlay: underlay?,
             remote: remote?,
@@ -305,6 +311,21 @@ impl Validator<'_, '_> {
             from: raw.from.value().map(|from| sorted(from)).unwrap_or_default(),
             src_port: raw.src_port.value().copied().unwrap_or_default(),
             dst_port: raw.dst_port.value().copied().or(protocol.default_port()).unwrap_or(0),
+            ttl: Ttl::default(),
+            tos: Tos::default(),
+            df: Df::default(),
+            flow_label: FlowLabel::default(),
+            udp_checksum: None,
+            pcp: Pcp::default(),
+            gbp: None,
+            options: Vec::new(),
+            checksum: false,
+            sequence: false,
+            variant: 0,
+            qfi: None,
+            uplink: false,
+            mss_clamp: false,
+            flood: false,
             inner_mac: raw.inner_mac.value().copied(),
             mtu: raw.mtu.value().copied(),
             redirect: raw.redirect.value().copied().unwrap_or(true),

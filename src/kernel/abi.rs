@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::skeleton::types as c;
 
 /// MPTM_LAYOUT.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// MPTM_MAX_TUNNELS.
 pub const MAX_TUNNELS: u32 = 16384;
 /// MPTM_MAX_INTERFACES.
@@ -26,6 +26,13 @@ pub const TABLE_IPV6: u32 = 1 << 31;
 pub const ACTIONS: u32 = 8;
 /// MPTM_SNAP, in bytes.
 pub const SNAP: usize = 128;
+
+/// MPTM_MAX_CRITICAL: of a tunnel's GENEVE options.
+pub const MAX_CRITICAL: usize = 4;
+/// MPTM_ANY_ID: in the protocol of an endpoint that stands for all of a far end's ids.
+pub const ANY_ID: u16 = 0x8000;
+/// MPTM_GRE_KEY: in the port of an endpoint of GRE.
+pub const GRE_KEY: u16 = 1;
 
 /// MPTM_TUNNEL_*.
 pub mod tunnel_flags {
@@ -45,6 +52,40 @@ pub mod tunnel_flags {
     pub const UNRESOLVED: u32 = 1 << 6;
     /// The outer source MAC address is the inner frame's.
     pub const KEEP_SOURCE: u32 = 1 << 7;
+    /// There is an outer IPv6 header.
+    pub const IPV6: u32 = 1 << 8;
+    /// It carries IP packets.
+    pub const IP_PAYLOAD: u32 = 1 << 9;
+    /// Outer TTL: the inner one's.
+    pub const TTL_INHERIT: u32 = 1 << 10;
+    /// Outer DSCP: the inner one's.
+    pub const TOS_INHERIT: u32 = 1 << 11;
+    /// Outer DF: the inner one's.
+    pub const DF_INHERIT: u32 = 1 << 12;
+    /// No outer DF.
+    pub const DF_UNSET: u32 = 1 << 13;
+    /// Outer flow label: a hash.
+    pub const LABEL_FLOW: u32 = 1 << 14;
+    /// Outer flow label: the inner one's.
+    pub const LABEL_INHERIT: u32 = 1 << 15;
+    /// Fill in, and over IPv6 want, the UDP checksum.
+    pub const UDP_CHECKSUM: u32 = 1 << 16;
+    /// Fill in, and want, the GRE checksum.
+    pub const GRE_CHECKSUM: u32 = 1 << 17;
+    /// Fill in, and want, the GRE sequence number.
+    pub const SEQUENCE: u32 = 1 << 18;
+    /// Fill in the payload's EtherType.
+    pub const ETHERTYPE: u32 = 1 << 19;
+    /// Fill in the payload's IP protocol.
+    pub const IP_PROTOCOL: u32 = 1 << 20;
+    /// Fill in the GTP-U length.
+    pub const GTPU_LENGTH: u32 = 1 << 21;
+    /// Lower the MSS of TCP SYNs.
+    pub const MSS_CLAMP: u32 = 1 << 22;
+    /// The priority of tags: the inner frame's.
+    pub const PCP_INHERIT: u32 = 1 << 23;
+    /// Takes multicast and broadcast.
+    pub const FLOOD: u32 = 1 << 24;
 }
 
 /// MPTM_MANAGE_* and MPTM_INTERFACE_*.
@@ -79,6 +120,8 @@ pub mod target {
     pub const WORKLOAD: u16 = 1;
     /// `id` is a tunnel.
     pub const TUNNEL: u16 = 2;
+    /// mptm answers for it.
+    pub const GATEWAY: u16 = 3;
 }
 
 /// enum mptm_name_kind.
@@ -191,6 +234,16 @@ mirror! {
 }
 
 mirror! {
+    /// Value of `slots`.
+    Slot = mptm_slot {
+        /// The interface's own.
+        mac: [u8; 6],
+        /// Zero.
+        pad: [u8; 2],
+    }
+}
+
+mirror! {
     /// Value of `tunnels`.
     Tunnel = mptm_tunnel {
         /// The outer header.
@@ -201,10 +254,16 @@ mirror! {
         pop: u16,
         /// Of the outer IP header.
         l3_offset: u16,
-        /// Of the outer UDP header.
+        /// Of the outer UDP or GRE header.
         l4_offset: u16,
+        /// Of the payload's type.
+        type_offset: u16,
+        /// Of GRE's sequence number.
+        sequence_offset: u16,
         /// Partial sum, of words in the order of memory.
         ip_sum: u32,
+        /// Partial sum for UDP or GRE.
+        sum: u32,
         /// Bytes.
         mtu: u32,
         /// `tunnel_flags::*`.
@@ -221,8 +280,30 @@ mirror! {
         protocol: u16,
         /// With INNER_MAC.
         inner_mac: [u8; 6],
+        /// DSCP, in the upper six bits.
+        tos: u8,
+        /// With TTL_INHERIT, of what has none.
+        ttl: u8,
+        /// 1: `local_id` counts.
+        has_local_id: u32,
+        /// The id of received packets.
+        local_id: u32,
+        /// Class and type of critical options.
+        critical: [u32; MAX_CRITICAL],
+    }
+}
+
+mirror! {
+    /// Value of `tunnel_state`.
+    TunnelState = mptm_tunnel_state {
+        /// The next sequence number.
+        sent: u32,
+        /// The last one received.
+        received: u32,
+        /// Whether there was one.
+        seen: u32,
         /// Zero.
-        pad: [u8; 2],
+        pad: u32,
     }
 }
 
@@ -422,6 +503,25 @@ mod tests {
             ("MPTM_TUNNEL_STACK", tunnel_flags::STACK),
             ("MPTM_TUNNEL_DEBUG", tunnel_flags::DEBUG),
             ("MPTM_TUNNEL_UNRESOLVED", tunnel_flags::UNRESOLVED),
+            ("MPTM_TUNNEL_IPV6", tunnel_flags::IPV6),
+            ("MPTM_TUNNEL_IP_PAYLOAD", tunnel_flags::IP_PAYLOAD),
+            ("MPTM_TUNNEL_TTL_INHERIT", tunnel_flags::TTL_INHERIT),
+            ("MPTM_TUNNEL_TOS_INHERIT", tunnel_flags::TOS_INHERIT),
+            ("MPTM_TUNNEL_DF_INHERIT", tunnel_flags::DF_INHERIT),
+            ("MPTM_TUNNEL_DF_UNSET", tunnel_flags::DF_UNSET),
+            ("MPTM_TUNNEL_LABEL_FLOW", tunnel_flags::LABEL_FLOW),
+            ("MPTM_TUNNEL_LABEL_INHERIT", tunnel_flags::LABEL_INHERIT),
+            ("MPTM_TUNNEL_UDP_CHECKSUM", tunnel_flags::UDP_CHECKSUM),
+            ("MPTM_TUNNEL_GRE_CHECKSUM", tunnel_flags::GRE_CHECKSUM),
+            ("MPTM_TUNNEL_SEQUENCE", tunnel_flags::SEQUENCE),
+            ("MPTM_TUNNEL_ETHERTYPE", tunnel_flags::ETHERTYPE),
+            ("MPTM_TUNNEL_IP_PROTOCOL", tunnel_flags::IP_PROTOCOL),
+            ("MPTM_TUNNEL_GTPU_LENGTH", tunnel_flags::GTPU_LENGTH),
+            ("MPTM_TUNNEL_MSS_CLAMP", tunnel_flags::MSS_CLAMP),
+            ("MPTM_TUNNEL_PCP_INHERIT", tunnel_flags::PCP_INHERIT),
+            ("MPTM_TUNNEL_FLOOD", tunnel_flags::FLOOD),
+            ("MPTM_MAX_CRITICAL", MAX_CRITICAL as u32),
+            ("MPTM_GRE_KEY", GRE_KEY.into()),
             ("MPTM_INTERFACE_CPUS", interface_flags::CPUS.into()),
             ("MPTM_MANAGE_OFFLOADS", interface_flags::OFFLOADS.into()),
             ("MPTM_MANAGE_MTU", interface_flags::MTU.into()),
@@ -433,6 +533,7 @@ mod tests {
             ("MPTM_ROLE_PASS", role::PASS),
             ("MPTM_TARGET_WORKLOAD", target::WORKLOAD.into()),
             ("MPTM_TARGET_TUNNEL", target::TUNNEL.into()),
+            ("MPTM_TARGET_GATEWAY", target::GATEWAY.into()),
             ("MPTM_NAME_INTERFACE", name_kind::INTERFACE),
             ("MPTM_NAME_TUNNEL", name_kind::TUNNEL),
             ("MPTM_NAME_SEGMENT", name_kind::SEGMENT),

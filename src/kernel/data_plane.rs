@@ -12,6 +12,7 @@ use crate::config::model::Mode;
 #[allow(missing_docs, reason = "bpf/maps.h says what each one holds")]
 pub enum Map {
     Interfaces,
+    Slots,
     Devices,
     Cpus,
     Routes,
@@ -20,6 +21,7 @@ pub enum Map {
     UdpPorts,
     Active,
     Tunnels,
+    TunnelState,
     TunnelStats,
     Actions,
     Drops,
@@ -31,8 +33,9 @@ pub enum Map {
 
 impl Map {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Interfaces,
+        Self::Slots,
         Self::Devices,
         Self::Cpus,
         Self::Routes,
@@ -41,6 +44,7 @@ impl Map {
         Self::UdpPorts,
         Self::Active,
         Self::Tunnels,
+        Self::TunnelState,
         Self::TunnelStats,
         Self::Actions,
         Self::Drops,
@@ -54,6 +58,7 @@ impl Map {
     pub fn name(self) -> &'static str {
         match self {
             Self::Interfaces => "interfaces",
+            Self::Slots => "slots",
             Self::Devices => "devices",
             Self::Cpus => "cpus",
             Self::Routes => "routes",
@@ -62,6 +67,7 @@ impl Map {
             Self::UdpPorts => "udp_ports",
             Self::Active => "active",
             Self::Tunnels => "tunnels",
+            Self::TunnelState => "tunnel_state",
             Self::TunnelStats => "tunnel_stats",
             Self::Actions => "actions",
             Self::Drops => "drops",

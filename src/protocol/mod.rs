@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 pub use header::{ETHERNET, Header, read_addresses};
 
+use crate::config::model::Payload;
 use crate::state::Tunnel;
 
 /// What the outer header is. The numbers are those of `enum mptm_protocol` in bpf/abi.h.
@@ -23,11 +24,47 @@ pub enum Protocol {
     Vxlan = 2,
     /// RFC 8926.
     Geneve = 3,
+    /// IEEE 802.1ad: an S-tag and a C-tag.
+    Qinq = 4,
+    /// RFC 2784 and RFC 2890, with IP packets.
+    Gre = 5,
+    /// The same with Ethernet frames.
+    Gretap = 6,
+    /// RFC 2003, RFC 4213 and RFC 2473: IP directly in IP.
+    Ipip = 7,
+    /// Generic UDP encapsulation (draft-ietf-intarea-gue).
+    Gue = 8,
+    /// Foo over UDP: IP directly in UDP.
+    Fou = 9,
+    /// GTP-U, 3GPP TS 29.281.
+    Gtpu = 10,
+}
+
+/// Whether tunnels of a protocol have an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HasId {
+    /// Each has one.
+    Always,
+    /// It may be left out.
+    Optional,
+    /// None has one.
+    Never,
 }
 
 impl Protocol {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 3] = [Self::Geneve, Self::Vlan, Self::Vxlan];
+    pub const ALL: [Self; 10] = [
+        Self::Fou,
+        Self::Geneve,
+        Self::Gre,
+        Self::Gretap,
+        Self::Gtpu,
+        Self::Gue,
+        Self::Ipip,
+        Self::Qinq,
+        Self::Vlan,
+        Self::Vxlan,
+    ];
 
     /// As the file spells it.
     pub fn name(self) -> &'static str {
@@ -35,6 +72,13 @@ impl Protocol {
             Self::Vlan => "vlan",
             Self::Vxlan => "vxlan",
             Self::Geneve => "geneve",
+            Self::Qinq => "qinq",
+            Self::Gre => "gre",
+            Self::Gretap => "gretap",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
+            Self::Fou => "fou",
+            Self::Gtpu => "gtpu",
         }
     }
 
@@ -48,27 +92,60 @@ impl Protocol {
         Self::ALL.into_iter().find(|protocol| *protocol as u8 == number)
     }
 
+    /// Whether tunnels have an `id`.
+    pub fn has_id(self) -> HasId {
+        match self {
+            Self::Vlan | Self::Qinq | Self::Vxlan | Self::Geneve | Self::Gtpu => HasId::Always,
+            Self::Gre | Self::Gretap => HasId::Optional,
+            Self::Ipip | Self::Gue | Self::Fou => HasId::Never,
+        }
+    }
+
     /// What `id` is called, and its smallest and largest value.
     pub fn id_range(self) -> (&'static str, u32, u32) {
         match self {
             // 0 is a priority tag and 4095 is reserved (IEEE 802.1Q, table 9-2).
-            Self::Vlan => ("VLAN id", 1, 4094),
+            Self::Vlan | Self::Qinq => ("VLAN id", 1, 4094),
             Self::Vxlan | Self::Geneve => ("VNI", 0, 0xff_ffff),
+            Self::Gre | Self::Gretap => ("GRE key", 0, u32::MAX),
+            // 0 is for messages that belong to no tunnel (3GPP TS 29.281, 5.1).
+            Self::Gtpu => ("TEID", 1, u32::MAX),
+            Self::Ipip | Self::Gue | Self::Fou => ("id", 0, 0),
         }
     }
 
-    /// The UDP destination port that IANA assigned; none where there is no UDP header.
+    /// The UDP destination port that IANA assigned, where there is one.
     pub fn default_port(self) -> Option<u16> {
         match self {
-            Self::Vlan => None,
             Self::Vxlan => Some(4789),
             Self::Geneve => Some(6081),
+            Self::Gue => Some(6080),
+            Self::Gtpu => Some(2152),
+            Self::Fou | Self::Vlan | Self::Qinq | Self::Gre | Self::Gretap | Self::Ipip => None,
         }
+    }
+
+    /// Whether it has an outer UDP header.
+    pub fn has_udp(self) -> bool {
+        matches!(self, Self::Vxlan | Self::Geneve | Self::Gue | Self::Fou | Self::Gtpu)
     }
 
     /// Whether it has an outer IP header, and so a local and a remote address.
     pub fn has_outer_ip(self) -> bool {
-        !matches!(self, Self::Vlan)
+        !matches!(self, Self::Vlan | Self::Qinq)
+    }
+
+    /// What it carries. GENEVE can carry either, and carries this unless told otherwise.
+    pub fn payload(self) -> Payload {
+        match self {
+            Self::Vlan | Self::Qinq | Self::Vxlan | Self::Geneve | Self::Gretap => Payload::Ethernet,
+            Self::Gre | Self::Ipip | Self::Gue | Self::Fou | Self::Gtpu => Payload::Ip,
+        }
+    }
+
+    /// Whether received packets may bear another id than sent ones: each end of GRE and GTP-U chooses its own.
+    pub fn has_local_id(self) -> bool {
+        matches!(self, Self::Gre | Self::Gretap | Self::Gtpu)
     }
 }
 

@@ -36,6 +36,7 @@ fn shape(map: Map) -> Shape {
     let route = size_of::<abi::Route>();
     let (kind, key, value, room) = match map {
         Map::Interfaces => (Kind::Hash, 4, size_of::<abi::Interface>(), interfaces),
+        Map::Slots => (Kind::Array, 4, size_of::<abi::Slot>(), interfaces),
         Map::Devices => (Kind::Devices, 4, 4, interfaces),
         Map::Cpus => (Kind::Hash, 4, 4, CPUS),
         Map::Routes => (Kind::Hash, size_of::<abi::RouteKey>(), route, routes),
@@ -44,6 +45,7 @@ fn shape(map: Map) -> Shape {
         Map::UdpPorts => (Kind::Array, 4, PORTS, 1),
         Map::Active => (Kind::Array, 4, 4, tunnels),
         Map::Tunnels => (Kind::Array, 4, size_of::<abi::Tunnel>(), 2 * tunnels),
+        Map::TunnelState => (Kind::Array, 4, size_of::<abi::TunnelState>(), tunnels),
         Map::TunnelStats => (Kind::PerCpu, 4, size_of::<abi::TunnelStats>(), tunnels),
         Map::Actions => {
             (Kind::PerCpu, 4, size_of::<abi::Counter>(), (abi::PROGRAM_COUNT * abi::ACTIONS) as usize)
