@@ -93,8 +93,8 @@ static __always_inline __u32 check_extensions(struct xdp_md *ctx, struct outer *
             return 0;
         if (next & GTPU_COMPREHENSION && next != GTPU_PDU_SESSION && next != GTPU_PDCP_NUMBER)
             return MPTM_DROP_CRITICAL_OPTION;
-        if (outer->strip >= outer->length ||
-            bpf_xdp_load_bytes(ctx, outer->strip, &units, sizeof(units)) || !units)
+        if (outer->strip >= outer->length || bpf_xdp_load_bytes(ctx, outer->strip, &units, sizeof(units)) ||
+            !units)
             return MPTM_DROP_TUNNEL_OPTION;
         outer->strip += units * 4;
         if (outer->strip > outer->length || outer->strip > OUTER_FARTHEST)
@@ -110,7 +110,8 @@ static __always_inline __u32 check_udp(struct xdp_md *ctx, const struct outer *o
 
     if (bpf_xdp_load_bytes(ctx, outer->l4 + offsetof(struct udphdr, check), &check, sizeof(check)))
         return MPTM_DROP_OUTER_LENGTH;
-    /* None at all is for IPv4 to choose (RFC 768), and for tunnels over IPv6 if both ends agree (RFC 6935, 5). */
+    /* None at all is for IPv4 to choose (RFC 768), and for tunnels over IPv6 if both ends agree (RFC 6935,
+     * 5). */
     if (!check)
         return outer->is_ipv6 && tunnel_flags & MPTM_TUNNEL_UDP_CHECKSUM ? MPTM_DROP_OUTER_CHECKSUM : 0;
     __u32 sum = csum_pseudo(outer->endpoint.remote, outer->endpoint.local, IPPROTO_UDP, length);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The Internet checksum (RFC 1071). Sums are of 16-bit words as they are in memory, whatever the byte order of the
- * machine; they are added up in 32 bits and folded when needed.
+ * The Internet checksum (RFC 1071). Sums are of 16-bit words as they are in memory, whatever the byte order
+ * of the machine; they are added up in 32 bits and folded when needed.
  */
 #ifndef MPTM_CSUM_H
 #define MPTM_CSUM_H
@@ -101,8 +101,8 @@ static int sum_chunk(__u32 index, struct sum_walk *walk)
     return 0;
 }
 
-/* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks over all of
- * them. Returns 0 where they are not all there, which no sum of a packet is. */
+/* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks
+ * over all of them. Returns 0 where they are not all there, which no sum of a packet is. */
 __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 sum)
 {
     __u32 zero = 0;
@@ -123,17 +123,18 @@ __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 
     return walk.failed || walk.left ? 0 : walk.sum;
 }
 
-/* The sum of addresses, protocol and length that a transport checksum covers, too (RFC 768, RFC 8200, 8.1). Mapped
- * addresses' first words make no difference but for 0xffff, which is zero in ones' complement. */
-static __always_inline __u32 csum_pseudo(const __u8 *source, const __u8 *destination, __u8 protocol, __u32 length)
+/* The sum of addresses, protocol and length that a transport checksum covers, too (RFC 768, RFC 8200, 8.1).
+ * Mapped addresses' first words make no difference but for 0xffff, which is zero in ones' complement. */
+static __always_inline __u32 csum_pseudo(const __u8 *source, const __u8 *destination, __u8 protocol,
+                                         __u32 length)
 {
     __u32 sum = csum_words(source, 16) + csum_words(destination, 16);
 
     return sum + bpf_htons(protocol) + bpf_htons(length) + bpf_htons(length >> 16);
 }
 
-/* The sum of the inner packet's bytes from `from` to `length`, the frame's end. Where its transport checksum covers all
- * the rest, nothing has to be walked over: that sums up to the complement of its pseudo header. */
+/* The sum of the inner packet's bytes from `from` to `length`, the frame's end. Where its transport checksum
+ * covers all the rest, nothing has to be walked over: that sums up to the complement of its pseudo header. */
 __noinline __u32 csum_inner(struct xdp_md *ctx, struct inner *inner, __u32 from, __u32 length)
 {
     if (!inner)

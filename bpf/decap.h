@@ -7,7 +7,8 @@
 #include "outer.h"
 #include "stats.h"
 
-/* An IP payload gets the Ethernet header of a packet that was routed to `destination` by the interface in `slot`. */
+/* An IP payload gets the Ethernet header of a packet that was routed to `destination` by the interface in
+ * `slot`. */
 static __always_inline int write_ethernet(void *data, void *end, const struct inner *inner,
                                           const struct mptm_route *destination)
 {

@@ -49,7 +49,8 @@ static __always_inline int swap_ipv6(void *data, void *end, const struct outer *
     return 1;
 }
 
-/* Makes an echo request its response. What is wrong with it is a drop; one with IP options is left to the host. */
+/* Makes an echo request its response. What is wrong with it is a drop; one with IP options is left to the
+ * host. */
 __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length)
 {
     struct echo_response answer = {};
@@ -73,8 +74,8 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
     if (bpf_xdp_load_bytes(ctx, at, &udp, sizeof(udp)) ||
         bpf_xdp_load_bytes(ctx, outer->tunnel, &flags, sizeof(flags)))
         return DROP(MPTM_DROP_OUTER_LENGTH);
-    if (flags & GTPU_S &&
-        bpf_xdp_load_bytes(ctx, outer->tunnel + sizeof(struct gtpu), &answer.sequence, sizeof(answer.sequence)))
+    if (flags & GTPU_S && bpf_xdp_load_bytes(ctx, outer->tunnel + sizeof(struct gtpu), &answer.sequence,
+                                             sizeof(answer.sequence)))
         return DROP(MPTM_DROP_OUTER_LENGTH);
     if (end != length && bpf_xdp_adjust_tail(ctx, (int)(end - length)))
         return DROP(MPTM_DROP_NO_ROOM);
@@ -91,12 +92,13 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
     answer.header.type = ECHO_RESPONSE;
     answer.header.length = bpf_htons(sizeof(answer) - sizeof(answer.udp) - sizeof(answer.header));
     answer.recovery = ECHO_RECOVERY;
-    answer.udp.check = csum_fold(
-        csum_pseudo(outer->endpoint.local, outer->endpoint.remote, IPPROTO_UDP, sizeof(answer)) +
-        csum_words(&answer, sizeof(answer)));
+    answer.udp.check =
+        csum_fold(csum_pseudo(outer->endpoint.local, outer->endpoint.remote, IPPROTO_UDP, sizeof(answer)) +
+                  csum_words(&answer, sizeof(answer)));
     if (!answer.udp.check)
         answer.udp.check = 0xffff;
-    if (bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)) || bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
+    if (bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)) ||
+        bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
         return DROP(MPTM_DROP_NO_ROOM);
     __builtin_memcpy(mac, macs, ETH_ALEN);
     __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);

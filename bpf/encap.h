@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet. */
+/* Encapsulation, the same for every protocol: user space built the outer header, this fits it to one packet.
+ */
 #ifndef MPTM_ENCAP_H
 #define MPTM_ENCAP_H
 
@@ -139,7 +140,8 @@ static __always_inline int patch_udp(void *data, void *end, const struct mptm_tu
     }
     if (tunnel->flags & MPTM_TUNNEL_UDP_CHECKSUM) {
         /* The length counts as part of the pseudo header, too. */
-        udp->check = csum_fold(csum_add(sum + tunnel->sum + udp->source + udp->len + udp->len, patch->payload));
+        udp->check =
+            csum_fold(csum_add(sum + tunnel->sum + udp->source + udp->len + udp->len, patch->payload));
         if (!udp->check)
             udp->check = 0xffff; /* zero would mean none (RFC 768) */
     }
@@ -210,8 +212,10 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
     return error;
 }
 
-/* What of the outer header comes from the inner packet: DSCP if wanted, and ECN always (RFC 6040, 4.1, normal mode). */
-static __always_inline void inherit(struct patch *patch, const struct mptm_tunnel *tunnel, const struct inner *inner)
+/* What of the outer header comes from the inner packet: DSCP if wanted, and ECN always (RFC 6040, 4.1, normal
+ * mode). */
+static __always_inline void inherit(struct patch *patch, const struct mptm_tunnel *tunnel,
+                                    const struct inner *inner)
 {
     __u8 dscp = tunnel->flags & MPTM_TUNNEL_TOS_INHERIT ? inner->tos : tunnel->tos;
 
@@ -247,8 +251,8 @@ static __always_inline int prepare(struct xdp_md *ctx, const struct mptm_tunnel 
 }
 
 /*
- * Makes the frame an outer one. `length` is the inner frame's, which the caller has found not too big. Returns 0, or a
- * drop.
+ * Makes the frame an outer one. `length` is the inner frame's, which the caller has found not too big.
+ * Returns 0, or a drop.
  */
 __noinline int encapsulate(struct xdp_md *ctx, struct mptm_tunnel *tunnel, struct inner *inner,
                            struct mptm_interface *interface, __u32 id)

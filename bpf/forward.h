@@ -19,7 +19,8 @@ static __always_inline void set_destination(__u8 *frame, const __u8 *mac)
 
 static __always_inline int is_same_mac(const __u8 *a, const __u8 *b)
 {
-    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) ==
+           0;
 }
 
 static __always_inline int is_ip(const struct inner *inner)
@@ -64,8 +65,8 @@ static __always_inline int decrement_ttl(void *data, void *end, struct inner *in
 }
 
 /*
- * What the network said about congestion on the outer header becomes the inner header's (RFC 6040, 4.2, figure 4).
- * Returns 0, or a drop for a mark on what can't bear one.
+ * What the network said about congestion on the outer header becomes the inner header's (RFC 6040, 4.2,
+ * figure 4). Returns 0, or a drop for a mark on what can't bear one.
  */
 static __always_inline int join_ecn(void *data, void *end, struct inner *inner, __u32 outer)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Telling a sender that its packet is too big for its tunnel: ICMP "fragmentation needed" (RFC 792, RFC 1191) and
- * ICMPv6 "packet too big" (RFC 4443, 3.2), as path MTU discovery wants it.
+ * Telling a sender that its packet is too big for its tunnel: ICMP "fragmentation needed" (RFC 792, RFC 1191)
+ * and ICMPv6 "packet too big" (RFC 4443, 3.2), as path MTU discovery wants it.
  */
 #ifndef MPTM_ICMP_H
 #define MPTM_ICMP_H
@@ -92,8 +92,8 @@ static __always_inline int is_answerable(struct xdp_md *ctx, const struct inner 
     return inner->kind == KIND_IPV6 ? type >= ICMPV6_FIRST_QUERY : ICMP_IS_QUERY(type);
 }
 
-/* Puts `room` bytes between the Ethernet header, with its tags, and the packet, of which `keep` bytes stay; the MAC
- * addresses change places. */
+/* Puts `room` bytes between the Ethernet header, with its tags, and the packet, of which `keep` bytes stay;
+ * the MAC addresses change places. */
 static __always_inline int turn_around(struct xdp_md *ctx, const struct inner *inner, __u32 room, __u32 keep,
                                        __u32 length)
 {
@@ -172,9 +172,9 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct inner *i
 }
 
 /*
- * Makes the frame an answer that says `mtu`. The answer comes from the address that the packet was for, which is the
- * one source that no filter of the sender's will mind. IPv4 packets without Don't Fragment, which a router would have
- * to fragment, are answered like the others: Linux, for one, then fragments them itself.
+ * Makes the frame an answer that says `mtu`. The answer comes from the address that the packet was for, which
+ * is the one source that no filter of the sender's will mind. IPv4 packets without Don't Fragment, which a
+ * router would have to fragment, are answered like the others: Linux, for one, then fragments them itself.
  */
 __noinline int too_big(struct xdp_md *ctx, struct inner *inner, __u32 mtu, __u32 length)
 {

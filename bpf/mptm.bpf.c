@@ -20,8 +20,8 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* ARP probes and the like have no source, and solicitations may come from link-local addresses, which are in no
- * table. */
+/* ARP probes and the like have no source, and solicitations may come from link-local addresses, which are in
+ * no table. */
 static __always_inline int may_be_anybody(const struct inner *inner)
 {
     if (inner->kind != KIND_ARP && inner->kind != KIND_SOLICITATION)

@@ -14,7 +14,8 @@
 #define TCP_OPTION_MSS 2
 
 /* Writes another MSS at `at`, and mends the TCP checksum (RFC 1624, eqn. 3). */
-static __always_inline void write_mss(struct xdp_md *ctx, struct inner *inner, __u32 at, __be16 old, __be16 new)
+static __always_inline void write_mss(struct xdp_md *ctx, struct inner *inner, __u32 at, __be16 old,
+                                      __be16 new)
 {
     __u32 check_at = inner->l4 + offsetof(struct tcphdr, check);
     __u16 check;
@@ -31,44 +32,62 @@ static __always_inline void write_mss(struct xdp_md *ctx, struct inner *inner, _
     bpf_xdp_store_bytes(ctx, check_at, &check, sizeof(check));
 }
 
+struct mss_walk {
+    struct xdp_md *ctx;
+    struct inner *inner;
+    __u32 at;  /* of the next option in the frame */
+    __u32 end; /* of the options */
+    __u32 most;
+    __u32 pad;
+};
+
+/* Steps over one option. */
+static int step_tcp_option(__u32 index, struct mss_walk *walk)
+{
+    __u8 option[4]; /* kind, length, and what the MSS option has */
+
+    /* A shorter one at the very end is none that matters. */
+    if (walk->at + sizeof(option) > walk->end ||
+        bpf_xdp_load_bytes(walk->ctx, walk->at, option, sizeof(option)))
+        return 1;
+    if (option[0] == TCP_OPTION_END)
+        return 1;
+    if (option[0] == TCP_OPTION_NOP) {
+        walk->at++;
+        return 0;
+    }
+    if (option[0] == TCP_OPTION_MSS && option[1] == sizeof(option)) {
+        __u32 mss = option[2] << 8 | option[3];
+
+        if (mss > walk->most)
+            write_mss(walk->ctx, walk->inner, walk->at + 2, bpf_htons(mss), bpf_htons(walk->most));
+        return 1;
+    }
+    if (option[1] < 2)
+        return 1;
+    walk->at += option[1];
+    return 0;
+}
+
 /* `most` is the largest MSS that a SYN may announce. Packet pointers stay what they are. */
 __noinline int clamp_mss(struct xdp_md *ctx, struct inner *inner, __u32 most)
 {
-    __u8 options[TCP_MAX_OPTIONS] = {};
     struct tcphdr tcp;
 
     if (!inner || !inner->l4 || inner->protocol != IPPROTO_TCP || inner->l4 + sizeof(tcp) > inner->end ||
         bpf_xdp_load_bytes(ctx, inner->l4, &tcp, sizeof(tcp)) || !tcp.syn)
         return 0;
-    __u32 from = inner->l4 + sizeof(tcp);
-    __u32 size = tcp.doff * 4 - sizeof(tcp);
+    struct mss_walk walk = {
+        .ctx = ctx,
+        .inner = inner,
+        .at = inner->l4 + sizeof(tcp),
+        .end = inner->l4 + tcp.doff * 4,
+        .most = most,
+    };
 
-    if (size < 4 || size > TCP_MAX_OPTIONS || from + size > inner->end ||
-        bpf_xdp_load_bytes(ctx, from, options, size))
+    if (walk.end > inner->end)
         return 0;
-    __u32 at = 0;
-
-    for (int i = 0; i < TCP_MAX_OPTIONS && at + 4 <= size && at <= TCP_MAX_OPTIONS - 4; i++) {
-        __u8 kind = options[at];
-        __u8 length = options[at + 1];
-
-        if (kind == TCP_OPTION_END)
-            return 0;
-        if (kind == TCP_OPTION_NOP) {
-            at++;
-            continue;
-        }
-        if (kind == TCP_OPTION_MSS && length == 4) {
-            __u32 mss = options[at + 2] << 8 | options[at + 3];
-
-            if (mss > most)
-                write_mss(ctx, inner, from + at + 2, bpf_htons(mss), bpf_htons(most));
-            return 0;
-        }
-        if (length < 2)
-            return 0;
-        at += length;
-    }
+    bpf_loop(TCP_MAX_OPTIONS, step_tcp_option, &walk, 0);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Answering ARP and neighbour solicitations, with the MAC address of the interface that they came in by: for gateways,
- * and for what is behind tunnels that carry no Ethernet.
+ * Answering ARP and neighbour solicitations, with the MAC address of the interface that they came in by: for
+ * gateways, and for what is behind tunnels that carry no Ethernet.
  */
 #ifndef MPTM_NEIGH_H
 #define MPTM_NEIGH_H
@@ -71,9 +71,9 @@ static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct 
     answer.option = ND_TARGET_MAC;
     answer.option_length = 1;
     __builtin_memcpy(answer.mac, mac, ETH_ALEN);
-    answer.message.checksum =
-        csum_fold(csum_words(&answer.ip.saddr, 32) + csum_words(&answer.message, sizeof(answer) - sizeof(answer.ip)) +
-                  answer.ip.payload_len + bpf_htons(NEXT_ICMPV6));
+    answer.message.checksum = csum_fold(csum_words(&answer.ip.saddr, 32) +
+                                        csum_words(&answer.message, sizeof(answer) - sizeof(answer.ip)) +
+                                        answer.ip.payload_len + bpf_htons(NEXT_ICMPV6));
     return bpf_xdp_store_bytes(ctx, inner->l3, &answer, sizeof(answer)) ? DROP(MPTM_DROP_NO_ROOM) : XDP_TX;
 }
 

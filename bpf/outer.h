@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Outer headers: each is read into the endpoint that it would belong to. What is wrong with it is only noted here,
- * because a packet that belongs to no tunnel of ours is none of our business, right or wrong.
+ * Outer headers: each is read into the endpoint that it would belong to. What is wrong with it is only noted
+ * here, because a packet that belongs to no tunnel of ours is none of our business, right or wrong.
  */
 #ifndef MPTM_OUTER_H
 #define MPTM_OUTER_H
@@ -56,7 +56,8 @@ struct geneve {
 #define GENEVE_CRITICAL 0x40
 #define GENEVE_OPTIONS 0x3f
 
-/* RFC 2784, 2; RFC 2890, 2. Behind it, as the flags say: checksum and 16 reserved bits, key, sequence number. */
+/* RFC 2784, 2; RFC 2890, 2. Behind it, as the flags say: checksum and 16 reserved bits, key, sequence number.
+ */
 struct gre {
     __be16 flags;
     __be16 type;
@@ -65,7 +66,8 @@ struct gre {
 #define GRE_KEY 0x2000
 #define GRE_SEQUENCE 0x1000
 #define GRE_VERSION 0x0007
-/* Routing, strict source route, and a bit that no RFC gave a meaning: to be zero, or the packet is not to be taken. */
+/* Routing, strict source route, and a bit that no RFC gave a meaning: to be zero, or the packet is not to be
+ * taken. */
 #define GRE_MUST_BE_ZERO 0x4c00
 
 /* draft-ietf-intarea-gue, 3.1. Variant 1 has no header: its version bits are those of IPv4 or IPv6. */
@@ -314,13 +316,15 @@ static __always_inline __u8 parse_outer_ipv4(void *data, void *end, __u32 length
     return ip->protocol;
 }
 
-/* Passes extension headers that a host may have put between: Linux's tunnels send destination options (RFC 2473, 4.1). */
+/* Passes extension headers that a host may have put between: Linux's tunnels send destination options (RFC
+ * 2473, 4.1). */
 static __noinline int skip_outer_extensions(struct xdp_md *ctx, struct outer *outer, __u32 next)
 {
     struct fragment_header header;
 
     for (int i = 0; i < OUTER_EXTENSIONS; i++) {
-        if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION && next != NEXT_FRAGMENT)
+        if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
+            next != NEXT_FRAGMENT)
             return next;
         if (bpf_xdp_load_bytes(ctx, outer->l4, &header, sizeof(header)))
             return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Parsing of what workloads send and tunnels carry: who it is from and for, and what encapsulation wants to know of
- * it. All bounds checks are inside, so that callers read like a state machine.
+ * Parsing of what workloads send and tunnels carry: who it is from and for, and what encapsulation wants to
+ * know of it. All bounds checks are inside, so that callers read like a state machine.
  */
 #ifndef MPTM_PARSE_H
 #define MPTM_PARSE_H
@@ -103,19 +103,19 @@ enum kind {
 #define INNER_LATER (1 << 2)    /* and not its first part */
 #define INNER_EXTENDED (1 << 3) /* it has IPv6 extension headers */
 
-/* Who a frame is from and for. For ARP these are sender and target; for a solicitation the destination is the target,
- * and for an advertisement the source is. */
+/* Who a frame is from and for. For ARP these are sender and target; for a solicitation the destination is the
+ * target, and for an advertisement the source is. */
 struct inner {
     __u8 source[16]; /* as in abi.h */
     __u8 destination[16];
-    __u32 ports; /* both, as they stand in the packet; zero where there are none, and for every fragment */
-    __u32 label; /* IPv6 flow label */
-    __u32 l3;    /* where in the frame the IP header is, or ARP */
-    __u32 l4;    /* where the transport header is; 0 if it is not here or not known */
-    __u32 end;   /* behind the IP packet */
-    __u16 tags;  /* bytes of VLAN tags */
-    __u8 kind;   /* enum kind */
-    __u8 flags;  /* INNER_* */
+    __u32 ports;   /* both, as they stand in the packet; zero where there are none, and for every fragment */
+    __u32 label;   /* IPv6 flow label */
+    __u32 l3;      /* where in the frame the IP header is, or ARP */
+    __u32 l4;      /* where the transport header is; 0 if it is not here or not known */
+    __u32 end;     /* behind the IP packet */
+    __u16 tags;    /* bytes of VLAN tags */
+    __u8 kind;     /* enum kind */
+    __u8 flags;    /* INNER_* */
     __u8 protocol; /* of the transport header */
     __u8 ttl;      /* or hop limit; 0 if it is no IP packet */
     __u8 tos;      /* or traffic class */
@@ -194,8 +194,9 @@ static __always_inline enum kind parse_ipv4(void *data, void *end, struct inner 
 }
 
 /*
- * Looks behind extension headers, as far as there are not too many: to the transport header, or to what is not known.
- * Fields of a fragment's first header are the same in all fragments, and so is the protocol that is found here.
+ * Looks behind extension headers, as far as there are not too many: to the transport header, or to what is
+ * not known. Fields of a fragment's first header are the same in all fragments, and so is the protocol that
+ * is found here.
  */
 static __noinline int skip_extensions(struct xdp_md *ctx, struct inner *inner)
 {
@@ -241,8 +242,8 @@ static __always_inline enum kind parse_nd(void *data, void *end, struct inner *i
     __u32 at = inner->l3 + sizeof(struct ipv6hdr);
     struct nd_message *message = data + at;
 
-    if (at > INNER_FARTHEST || (void *)(message + 1) > end || inner->ttl != ND_HOP_LIMIT || message->code != 0 ||
-        at + sizeof(*message) > inner->end)
+    if (at > INNER_FARTHEST || (void *)(message + 1) > end || inner->ttl != ND_HOP_LIMIT ||
+        message->code != 0 || at + sizeof(*message) > inner->end)
         return kind;
     if (message->type == ND_SOLICITATION) {
         __builtin_memcpy(inner->destination, message->target, sizeof(message->target));
@@ -357,12 +358,13 @@ static __always_inline enum kind parse_frame(struct xdp_md *ctx, void *data, voi
 }
 
 /* In the place of where the MAC addresses are: there are none, the IP header begins at once. */
-#define NO_MACS ((__u32) - 1)
+#define NO_MACS ((__u32)-1)
 
 /*
- * Reads a frame. `macs` is where its MAC addresses are, `at` its EtherType, or its IP header with NO_MACS; `end` is
- * behind all of it that counts: what lies there is padding. Everything is from the beginning of the buffer. Returns
- * the kind, which is also in `inner`. A function of its own for the verifier, which looks at it once.
+ * Reads a frame. `macs` is where its MAC addresses are, `at` its EtherType, or its IP header with NO_MACS;
+ * `end` is behind all of it that counts: what lies there is padding. Everything is from the beginning of the
+ * buffer. Returns the kind, which is also in `inner`. A function of its own for the verifier, which looks at
+ * it once.
  */
 __noinline int parse_inner(struct xdp_md *ctx, __u32 macs, __u32 at, __u32 end, struct inner *inner)
 {

@@ -52,9 +52,9 @@ static __always_inline int route_between(__u32 pairs, __u32 table, const __u8 *r
 }
 
 /*
- * Link-local addresses are in no file, but hosts use them as sources of the neighbour solicitations by which they see
- * whether a neighbour is still there (RFC 4861, 7.2.2): the answers must find their way back. So where such a
- * solicitation came from is remembered, for a while.
+ * Link-local addresses are in no file, but hosts use them as sources of the neighbour solicitations by which
+ * they see whether a neighbour is still there (RFC 4861, 7.2.2): the answers must find their way back. So
+ * where such a solicitation came from is remembered, for a while.
  */
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);

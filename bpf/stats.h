@@ -6,7 +6,8 @@
 #include "maps.h"
 
 /*
- * What the packet path returns: an XDP action, and why, if it is not simply on its way. 0 is none of them: go on.
+ * What the packet path returns: an XDP action, and why, if it is not simply on its way. 0 is none of them: go
+ * on.
  */
 #define VERDICT(action, reason) ((action) | (reason) << 8)
 #define DROP(reason) VERDICT(XDP_DROP, reason)
