@@ -1,7 +1,11 @@
 //! The tunnel protocols: one file each, with its outer header as bytes and its limits.
 
 mod geneve;
+mod gre;
+mod gtpu;
+mod gue;
 mod header;
+mod ipip;
 mod vlan;
 mod vxlan;
 
@@ -9,35 +13,88 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-pub use header::{ETHERNET, Header, read_addresses};
+use header::ETHERNET;
+pub use header::Header;
 
 use crate::config::model::Payload;
 use crate::state::Tunnel;
 
-/// What the outer header is. The numbers are those of `enum mptm_protocol` in bpf/abi.h.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Protocol {
-    /// IEEE 802.1Q: one C-tag.
-    Vlan = 1,
-    /// RFC 7348.
-    Vxlan = 2,
-    /// RFC 8926.
-    Geneve = 3,
-    /// IEEE 802.1ad: an S-tag and a C-tag.
-    Qinq = 4,
-    /// RFC 2784 and RFC 2890, with IP packets.
-    Gre = 5,
-    /// The same with Ethernet frames.
-    Gretap = 6,
-    /// RFC 2003, RFC 4213 and RFC 2473: IP directly in IP.
-    Ipip = 7,
-    /// Generic UDP encapsulation (draft-ietf-intarea-gue).
-    Gue = 8,
-    /// Foo over UDP: IP directly in UDP.
-    Fou = 9,
-    /// GTP-U, 3GPP TS 29.281.
-    Gtpu = 10,
+macro_rules! protocols {
+    ($($number:literal $variant:ident $definition:path, $text:literal;)*) => {
+        /// What the outer header is. The numbers are those of `enum mptm_protocol` in bpf/abi.h.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Protocol {
+            $(#[doc = $text] $variant = $number,)*
+        }
+
+        impl Protocol {
+            /// All of them, in the order of their names.
+            pub const ALL: [Self; [$($number),*].len()] = [$(Self::$variant),*];
+
+            fn definition(self) -> &'static Definition {
+                match self {
+                    $(Self::$variant => const { &$definition },)*
+                }
+            }
+        }
+    };
+}
+
+protocols! {
+    9 Fou gue::FOU, "Foo over UDP: IP directly in UDP.";
+    3 Geneve geneve::GENEVE, "RFC 8926.";
+    5 Gre gre::GRE, "RFC 2784 and RFC 2890, with IP packets.";
+    6 Gretap gre::GRETAP, "The same with Ethernet frames.";
+    10 Gtpu gtpu::GTPU, "GTP-U, 3GPP TS 29.281.";
+    8 Gue gue::GUE, "Generic UDP encapsulation (draft-ietf-intarea-gue).";
+    7 Ipip ipip::IPIP, "RFC 2003, RFC 4213 and RFC 2473: IP directly in IP.";
+    4 Qinq vlan::QINQ, "IEEE 802.1ad: an S-tag and a C-tag.";
+    1 Vlan vlan::VLAN, "IEEE 802.1Q: one C-tag.";
+    2 Vxlan vxlan::VXLAN, "RFC 7348.";
+}
+
+/// What a protocol's file provides.
+struct Definition {
+    /// As the file spells it.
+    name: &'static str,
+    /// What tells its tunnels apart.
+    id: Id,
+    /// What its own header follows.
+    outer: Outer,
+    /// What it carries, unless the tunnel says otherwise.
+    payload: Payload,
+    /// Appends its own header to what is there already: Ethernet addresses, IP and UDP headers as `outer` says.
+    write: fn(&mut Header, &Tunnel),
+    /// Reads its own fields back from `Header::own`, into a tunnel that has none of them set. The bytes may be anything.
+    read: fn(&Header, &mut Tunnel),
+}
+
+/// What tells the tunnels of a protocol apart.
+struct Id {
+    has: HasId,
+    /// What it is called.
+    name: &'static str,
+    min: u32,
+    max: u32,
+    /// Each end may choose its own.
+    local: bool,
+}
+
+/// Of 24 bits.
+const VNI: Id = Id { has: HasId::Always, name: "VNI", min: 0, max: 0xff_ffff, local: false };
+/// Addresses and ports must do.
+const NO_ID: Id = Id { has: HasId::Never, name: "id", min: 0, max: 0, local: false };
+
+/// What a protocol's own header follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outer {
+    /// Ethernet addresses.
+    Tags,
+    /// An IP header with this protocol number, or with the payload's.
+    Ip(Option<u8>),
+    /// A UDP header, with the port that IANA assigned, where there is one.
+    Udp(Option<u16>),
 }
 
 /// Whether tunnels of a protocol have an id.
@@ -52,34 +109,9 @@ pub enum HasId {
 }
 
 impl Protocol {
-    /// All of them, in the order of their names.
-    pub const ALL: [Self; 10] = [
-        Self::Fou,
-        Self::Geneve,
-        Self::Gre,
-        Self::Gretap,
-        Self::Gtpu,
-        Self::Gue,
-        Self::Ipip,
-        Self::Qinq,
-        Self::Vlan,
-        Self::Vxlan,
-    ];
-
     /// As the file spells it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Vlan => "vlan",
-            Self::Vxlan => "vxlan",
-            Self::Geneve => "geneve",
-            Self::Qinq => "qinq",
-            Self::Gre => "gre",
-            Self::Gretap => "gretap",
-            Self::Ipip => "ipip",
-            Self::Gue => "gue",
-            Self::Fou => "fou",
-            Self::Gtpu => "gtpu",
-        }
+        self.definition().name
     }
 
     /// By its name in the file.
@@ -94,58 +126,41 @@ impl Protocol {
 
     /// Whether tunnels have an `id`.
     pub fn has_id(self) -> HasId {
-        match self {
-            Self::Vlan | Self::Qinq | Self::Vxlan | Self::Geneve | Self::Gtpu => HasId::Always,
-            Self::Gre | Self::Gretap => HasId::Optional,
-            Self::Ipip | Self::Gue | Self::Fou => HasId::Never,
-        }
+        self.definition().id.has
     }
 
     /// What `id` is called, and its smallest and largest value.
     pub fn id_range(self) -> (&'static str, u32, u32) {
-        match self {
-            // 0 is a priority tag and 4095 is reserved (IEEE 802.1Q, table 9-2).
-            Self::Vlan | Self::Qinq => ("VLAN id", 1, 4094),
-            Self::Vxlan | Self::Geneve => ("VNI", 0, 0xff_ffff),
-            Self::Gre | Self::Gretap => ("GRE key", 0, u32::MAX),
-            // 0 is for messages that belong to no tunnel (3GPP TS 29.281, 5.1).
-            Self::Gtpu => ("TEID", 1, u32::MAX),
-            Self::Ipip | Self::Gue | Self::Fou => ("id", 0, 0),
-        }
+        let Id { name, min, max, .. } = self.definition().id;
+        (name, min, max)
     }
 
     /// The UDP destination port that IANA assigned, where there is one.
     pub fn default_port(self) -> Option<u16> {
-        match self {
-            Self::Vxlan => Some(4789),
-            Self::Geneve => Some(6081),
-            Self::Gue => Some(6080),
-            Self::Gtpu => Some(2152),
-            Self::Fou | Self::Vlan | Self::Qinq | Self::Gre | Self::Gretap | Self::Ipip => None,
+        match self.definition().outer {
+            Outer::Udp(port) => port,
+            Outer::Tags | Outer::Ip(_) => None,
         }
     }
 
     /// Whether it has an outer UDP header.
     pub fn has_udp(self) -> bool {
-        matches!(self, Self::Vxlan | Self::Geneve | Self::Gue | Self::Fou | Self::Gtpu)
+        matches!(self.definition().outer, Outer::Udp(_))
     }
 
     /// Whether it has an outer IP header, and so a local and a remote address.
     pub fn has_outer_ip(self) -> bool {
-        !matches!(self, Self::Vlan | Self::Qinq)
+        self.definition().outer != Outer::Tags
     }
 
     /// What it carries. GENEVE can carry either, and carries this unless told otherwise.
     pub fn payload(self) -> Payload {
-        match self {
-            Self::Vlan | Self::Qinq | Self::Vxlan | Self::Geneve | Self::Gretap => Payload::Ethernet,
-            Self::Gre | Self::Ipip | Self::Gue | Self::Fou | Self::Gtpu => Payload::Ip,
-        }
+        self.definition().payload
     }
 
     /// Whether received packets may bear another id than sent ones: each end of GRE and GTP-U chooses its own.
     pub fn has_local_id(self) -> bool {
-        matches!(self, Self::Gre | Self::Gretap | Self::Gtpu)
+        self.definition().id.local
     }
 }
 
@@ -163,32 +178,30 @@ impl Serialize for Protocol {
 
 /// The whole outer header of a tunnel.
 pub fn header(tunnel: &Tunnel) -> Header {
-    match tunnel.protocol {
-        Protocol::Vlan => vlan::header(tunnel),
-        Protocol::Vxlan => vxlan::header(tunnel),
-        Protocol::Geneve => geneve::header(tunnel),
-    }
+    let definition = tunnel.protocol.definition();
+    let mut header = Header::begin(tunnel, definition.outer);
+    (definition.write)(&mut header, tunnel);
+    header
 }
 
-/// The id in a header, and the UDP destination port (0 where there is no UDP).
-pub fn read_id_and_port(protocol: Protocol, header: &Header) -> (u32, u16) {
-    let id = match protocol {
-        Protocol::Vlan => return (vlan::read_id(header), 0),
-        Protocol::Vxlan => vxlan::read_id(header),
-        Protocol::Geneve => geneve::read_id(header),
-    };
-    (id, header::read_u16(header, usize::from(header.l4_offset) + 2))
+/// The reverse of `header`: fills in what the header says of a tunnel of this protocol and payload.
+pub fn read(header: &Header, tunnel: &mut Tunnel) {
+    header.read_begin(tunnel);
+    (tunnel.protocol.definition().read)(header, tunnel);
 }
 
 /// How much smaller than the underlay's MTU the largest inner IP packet is, in bytes.
 pub fn overhead(tunnel: &Tunnel) -> u32 {
-    match tunnel.protocol {
-        // Devices and switches let a tagged frame be 4 bytes longer.
-        Protocol::Vlan => 0,
-        // The outer Ethernet header does not count, the inner one does.
-        Protocol::Vxlan | Protocol::Geneve => header(tunnel).bytes.len() as u32,
-    }
+    let header = header(tunnel);
+    // The outer Ethernet header does not count against the MTU; an inner one does.
+    let inner = if tunnel.payload == Payload::Ethernet { ETHERNET } else { 0 };
+    // Devices and switches let a tagged frame be 4 bytes longer, but no frame with two tags be longer by 8.
+    let tag = if tunnel.protocol.has_outer_ip() { 0 } else { TAG };
+    (header.bytes.len() + inner).saturating_sub(usize::from(header.pop) + ETHERNET + tag) as u32
 }
+
+/// Bytes of a VLAN tag.
+const TAG: usize = 4;
 
 #[cfg(test)]
 mod tests {
