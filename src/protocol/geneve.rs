@@ -60,3 +60,50 @@ fn read_options(header: &Header) -> Vec<GeneveOption> {
     }
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::abi::tunnel_flags;
+    use crate::protocol::tests::{geneve_options, over_ipv4, own};
+    use crate::protocol::{Protocol, header};
+    use crate::state::Tunnel;
+
+    #[test]
+    fn bytes_of_rfc_8926_section_3() {
+        let tunnel = over_ipv4(Protocol::Geneve);
+        // Ver 0, Opt Len 0; O, C and Rsvd. 0; Protocol Type; VNI; Reserved.
+        assert_eq!(own(&tunnel), [0, 0, 0x65, 0x58, 0, 0, 0x2a, 0]);
+        assert_eq!(header(&tunnel).bytes[36..38], [0x17, 0xc1], "6081");
+
+        let ip = header(&Tunnel { payload: Payload::Ip, ..tunnel });
+        assert_eq!(ip.own(), [0, 0, 0, 0, 0, 0, 0x2a, 0]);
+        assert_eq!((ip.type_offset, ip.flags & tunnel_flags::ETHERTYPE), (44, tunnel_flags::ETHERTYPE));
+    }
+
+    #[test]
+    fn options_of_section_3_5() {
+        let options = geneve_options();
+        let tunnel = Tunnel { options: options[..2].to_vec(), ..over_ipv4(Protocol::Geneve) };
+        let header = header(&tunnel);
+        let expected = [
+            0x03, 0x40, 0x65, 0x58, 0, 0, 0x2a, 0, // Opt Len 3 words; C
+            0x01, 0x02, 0x03, 0x00, // class, type, no data
+            0xff, 0xfe, 0x81, 0x01, 0xde, 0xad, 0xbe, 0xef, // critical, one word
+        ];
+        assert_eq!(header.own(), expected);
+        assert_eq!(header.critical, [0xff_fe81, 0, 0, 0]);
+        let harmless = Tunnel { options: options[..1].to_vec(), ..tunnel };
+        assert_eq!(own(&harmless)[..2], [1, 0], "C only if one of them is critical");
+    }
+
+    #[test]
+    fn options_of_anything_are_read() {
+        let mut header = header(&Tunnel { options: geneve_options(), ..over_ipv4(Protocol::Geneve) });
+        assert_eq!(read_options(&header), geneve_options());
+        for length in (0..header.bytes.len()).rev() {
+            header.bytes.truncate(length);
+            assert!(read_options(&header).len() <= 3);
+        }
+    }
+}

@@ -60,3 +60,35 @@ fn read(header: &Header, tunnel: &mut Tunnel) {
     let key = if tunnel.checksum { 8 } else { 4 };
     tunnel.id = (flags & KEY_FLAG != 0).then(|| field(own, key, 4));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::{over_ipv4, over_ipv6, own};
+    use crate::protocol::{Protocol, header};
+
+    #[test]
+    fn bytes_of_rfc_2784_section_2() {
+        let plain = header(&over_ipv4(Protocol::Gretap));
+        assert_eq!(plain.own(), [0, 0, 0x65, 0x58]);
+        assert_eq!((plain.bytes[23], plain.l4_offset), (47, 34), "protocol 47");
+        let ip = header(&over_ipv6(Protocol::Gre));
+        assert_eq!(ip.own(), [0, 0, 0, 0], "the EtherType is filled in");
+        assert_eq!((ip.bytes[20], ip.type_offset), (47, 56));
+        let sum = Tunnel { checksum: true, ..over_ipv4(Protocol::Gretap) };
+        assert_eq!(own(&sum), [0x80, 0, 0x65, 0x58, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn bytes_of_rfc_2890_section_2() {
+        let key = Tunnel { id: Some(0x0102_0304), ..over_ipv4(Protocol::Gretap) };
+        assert_eq!(own(&key), [0x20, 0, 0x65, 0x58, 1, 2, 3, 4]);
+        let sequence = header(&Tunnel { sequence: true, ..over_ipv4(Protocol::Gretap) });
+        assert_eq!(sequence.own(), [0x10, 0, 0x65, 0x58, 0, 0, 0, 0]);
+        assert_eq!(sequence.sequence_offset, 38);
+        let all = header(&Tunnel { checksum: true, sequence: true, ..key });
+        assert_eq!(all.own(), [0xb0, 0, 0x65, 0x58, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]);
+        assert_eq!(all.sequence_offset, 46);
+        assert_eq!(all.flags & tunnel_flags::GRE_CHECKSUM, tunnel_flags::GRE_CHECKSUM);
+    }
+}

@@ -45,3 +45,33 @@ fn read(header: &Header, tunnel: &mut Tunnel) {
         tunnel.uplink = field(own, 13, 1) >> 4 == 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::{over_ipv4, over_ipv6, own};
+    use crate::protocol::{Protocol, header};
+
+    #[test]
+    fn bytes_of_ts_29_281_section_5_1() {
+        let tunnel = Tunnel { id: Some(0x0102_0304), ..over_ipv6(Protocol::Gtpu) };
+        // Version 1, PT, no E, S or PN; G-PDU; length, filled in; TEID.
+        assert_eq!(own(&tunnel), [0x30, 0xff, 0, 0, 1, 2, 3, 4]);
+        let header = header(&tunnel);
+        assert_eq!(header.bytes[56..58], [0x08, 0x68], "2152");
+        assert_eq!(header.flags & tunnel_flags::GTPU_LENGTH, tunnel_flags::GTPU_LENGTH);
+    }
+
+    #[test]
+    fn container_of_ts_38_415_section_5_5_2() {
+        let down = Tunnel { qfi: Some(9), ..over_ipv4(Protocol::Gtpu) };
+        let expected = [
+            0x34, 0xff, 0, 0, 0, 0, 0, 42, // E
+            0, 0, 0, 0x85, // sequence and N-PDU number, not used; PDU session container
+            1, 0x00, 9, 0, // one word; DL; QFI; no more
+        ];
+        assert_eq!(own(&down), expected);
+        let up = Tunnel { uplink: true, qfi: Some(63), ..down };
+        assert_eq!(own(&up)[12..], [1, 0x10, 63, 0]);
+    }
+}

@@ -25,3 +25,32 @@ pub(super) const GUE: Definition = Definition {
 /// Of Linux's fou module; no port is assigned to it.
 pub(super) const FOU: Definition =
     Definition { name: "fou", outer: Outer::Udp(None), write: |_, _| {}, read: |_, _| {}, ..GUE };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::{over_ipv4, over_ipv6};
+    use crate::protocol::{Protocol, header};
+    use crate::state::Tunnel;
+
+    #[test]
+    fn bytes_of_draft_ietf_intarea_gue_section_3() {
+        let tunnel = over_ipv4(Protocol::Gue);
+        let zero = header(&tunnel);
+        // Variant 0, C 0, Hlen 0; Proto/ctype, filled in; flags.
+        assert_eq!(zero.own(), [0, 0, 0, 0]);
+        assert_eq!(zero.bytes[36..38], [0x17, 0xc0], "6080");
+        assert_eq!(
+            (zero.type_offset, zero.flags & tunnel_flags::IP_PROTOCOL),
+            (43, tunnel_flags::IP_PROTOCOL)
+        );
+        let one = header(&Tunnel { variant: 1, ..tunnel });
+        assert_eq!((one.own(), one.flags & tunnel_flags::IP_PROTOCOL), (&[][..], 0));
+    }
+
+    #[test]
+    fn fou_has_nothing_of_its_own() {
+        assert!(header(&over_ipv6(Protocol::Fou)).own().is_empty());
+        assert_eq!(Protocol::Fou.default_port(), None);
+    }
+}

@@ -6,6 +6,8 @@ mod gtpu;
 mod gue;
 mod header;
 mod ipip;
+#[cfg(test)]
+pub mod tests;
 mod vlan;
 mod vxlan;
 
@@ -202,74 +204,3 @@ pub fn overhead(tunnel: &Tunnel) -> u32 {
 
 /// Bytes of a VLAN tag.
 const TAG: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mac::MacAddr;
-    use crate::state::RemoteMac;
-
-    /// Ethernet (RFC 894), IPv4 (RFC 791) and UDP (RFC 768), by hand; the destination port is to be filled in.
-    pub const OUTER_IPV4_UDP: [u8; 42] = [
-        0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x08, 0x00, // destination, source, type
-        0x45, 0x00, 0x00, 0x00, // version 4, 5 words; TOS; total length
-        0x00, 0x00, 0x40, 0x00, // identification; DF, offset 0
-        0x40, 0x11, 0x00, 0x00, // TTL 64, UDP, checksum
-        10, 30, 30, 1, 10, 30, 30, 2, // source, destination
-        0, 0, 0, 0, // source port, destination port
-        0, 0, 0, 0, // length, checksum
-    ];
-
-    pub fn tunnel(protocol: Protocol, id: u32, dst_port: u16) -> Tunnel {
-        let ip = protocol.has_outer_ip();
-        Tunnel {
-            protocol,
-            id,
-            segment: "default".into(),
-            underlay: "eth0".into(),
-            local: ip.then(|| [10, 30, 30, 1].into()),
-            remote: ip.then(|| [10, 30, 30, 2].into()),
-            local_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
-            remote_mac: RemoteMac::Known(MacAddr([2, 0, 0, 0, 0, 2])),
-            src_ports: if ip { (49152, 65535) } else { (0, 0) },
-            dst_port,
-            next_hop: None,
-            inner_mac: None,
-            mtu: 1450,
-            redirect: true,
-            debug: false,
-            intact: true,
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        for (protocol, id, port) in
-            [(Protocol::Vlan, 4094, 0), (Protocol::Vxlan, 0xff_ffff, 4790), (Protocol::Geneve, 1, 65535)]
-        {
-            let tunnel = tunnel(protocol, id, port);
-            let header = header(&tunnel);
-            assert_eq!(read_id_and_port(protocol, &header), (id, port));
-            assert_eq!(read_addresses(&header), (tunnel.local, tunnel.remote));
-        }
-    }
-
-    #[test]
-    fn ip_sum_makes_a_right_checksum() {
-        let header = header(&tunnel(Protocol::Geneve, 1, 6081));
-        let length = u32::from(u16::from_ne_bytes(100_u16.to_be_bytes()));
-        let mut sum = header.ip_sum() + length;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        let mut ip = header.bytes[14..34].to_vec();
-        ip[2..4].copy_from_slice(&100_u16.to_be_bytes());
-        ip[10..12].copy_from_slice(&(!(sum as u16)).to_ne_bytes());
-        // RFC 1071: with the checksum in place, the sum is all ones.
-        let mut check: u32 = ip.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-        while check > 0xffff {
-            check = (check & 0xffff) + (check >> 16);
-        }
-        assert_eq!(check, 0xffff);
-    }
-}

@@ -55,3 +55,44 @@ fn read_tag(header: &Header, at: usize) -> (Option<u32>, Pcp) {
         if header.has(tunnel_flags::PCP_INHERIT) { Pcp::Inherit } else { Pcp::Fixed((tci >> 13) as u8) };
     (Some(tci & 0x0fff), pcp)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::tests::over_ipv4;
+    use crate::protocol::{Protocol, header};
+    use crate::state::{RemoteMac, Tunnel};
+
+    #[test]
+    fn bytes_of_ieee_802_1q_clause_9() {
+        let tunnel = Tunnel { id: Some(0x123), pcp: Pcp::Fixed(5), ..over_ipv4(Protocol::Vlan) };
+        let rewritten = header(&tunnel);
+        assert_eq!(
+            rewritten.bytes,
+            [0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x81, 0x00, 0xa1, 0x23],
+            "addresses, TPID, TCI"
+        );
+        assert_eq!((rewritten.pop, rewritten.flags), (12, 0));
+
+        let kept = header(&Tunnel { local_mac: None, remote_mac: RemoteMac::Inner, ..tunnel.clone() });
+        assert_eq!(kept.bytes[..12], [0; 12]);
+        assert_eq!(kept.flags, tunnel_flags::KEEP_DESTINATION | tunnel_flags::KEEP_SOURCE);
+
+        let inherited = header(&Tunnel { pcp: Pcp::Inherit, ..tunnel });
+        assert_eq!(inherited.bytes[12..], [0x81, 0x00, 0x01, 0x23]);
+        assert_eq!(inherited.flags, tunnel_flags::PCP_INHERIT);
+    }
+
+    #[test]
+    fn an_s_tag_comes_first() {
+        let tunnel = Tunnel {
+            id: Some(0x123),
+            service_id: Some(0xffe),
+            pcp: Pcp::Fixed(1),
+            ..over_ipv4(Protocol::Qinq)
+        };
+        let header = header(&tunnel);
+        assert_eq!(header.bytes[12..], [0x88, 0xa8, 0x2f, 0xfe, 0x81, 0x00, 0x21, 0x23]);
+        assert_eq!(header.pop, 12);
+    }
+}

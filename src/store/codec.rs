@@ -284,6 +284,75 @@ pub fn read_netns(text: &str) -> Netns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::tests::samples;
+    use zerocopy::IntoBytes;
+
+    fn known() -> Ids {
+        let mut ids = Ids::default();
+        ids.interfaces.insert("eth0".into(), 3);
+        ids.segments.insert("default".into(), 5);
+        ids
+    }
+
+    #[test]
+    fn every_field_of_a_tunnel_is_read_back() {
+        for tunnel in samples() {
+            let value = encode_tunnel(&tunnel, 3, 5);
+            assert_eq!(decode_tunnel(&value, &mut known()), tunnel);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_another_tunnel_or_a_damaged_one() {
+        for tunnel in samples() {
+            let bytes = encode_tunnel(&tunnel, 3, 5);
+            for at in 0..bytes.as_bytes().len() {
+                let mut changed = bytes;
+                changed.as_mut_bytes()[at] ^= 0x81;
+                let read = decode_tunnel(&changed, &mut known());
+                assert_ne!(read, tunnel, "byte {at} of {tunnel:?}");
+                if read.intact {
+                    assert_eq!(encode_tunnel(&read, changed.device, changed.table), changed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_there_and_back() {
+        let gre = |id, any_id| Endpoint {
+            protocol: Protocol::Gre,
+            ifindex: 2,
+            id,
+            any_id,
+            remote: Some("fd00::2".parse().unwrap()),
+            local: Some("fd00::1".parse().unwrap()),
+            port: 0,
+        };
+        let gtpu = Endpoint { protocol: Protocol::Gtpu, port: 2152, ..gre(Some(7), false) };
+        let mut keys = Vec::new();
+        for endpoint in [
+            gre(None, false),
+            gre(Some(0), false),
+            gre(None, true),
+            Endpoint { id: None, any_id: true, ..gtpu.clone() },
+            gtpu,
+            Endpoint {
+                protocol: Protocol::Qinq,
+                remote: None,
+                local: None,
+                ..gre(Some(100 << 12 | 42), false)
+            },
+            Endpoint { protocol: Protocol::Fou, port: 5555, ..gre(None, false) },
+        ] {
+            let key = encode_endpoint(&endpoint);
+            assert_eq!(decode_endpoint(&key), Some(endpoint));
+            keys.push(key.as_bytes().to_vec());
+        }
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 7, "each is another's");
+    }
 
     #[test]
     fn routes_of_both_families_keep_apart() {
