@@ -1,6 +1,7 @@
 //! A live state as a configuration that means just that state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -61,6 +62,7 @@ fn behind(state: &State) -> BTreeMap<&Name, Behind> {
             Route::Tunnel(tunnel) => {
                 behind.entry(tunnel).or_default().inner.insert(*prefix);
             }
+            Route::Gateway => {}
             Route::Workload { pairs, .. } => {
                 for (destination, tunnel) in pairs {
                     let behind = behind.entry(tunnel).or_default();
@@ -93,7 +95,8 @@ fn dump_interface(
             let of_peer = interface.peer.as_ref().and_then(peer_mac);
             let mac = mac.filter(|mac| Some(*mac) != of_peer);
             let addresses = if list.is_empty() { Addresses::Peer } else { Addresses::List(list) };
-            ModelRole::Workload { segment: segment.clone(), addresses, mac }
+            let gateway = gateways(state, segment);
+            ModelRole::Workload { segment: segment.clone(), addresses, mac, gateway }
         }
     };
     let peer = match (&interface.peer, &interface.role) {
@@ -116,6 +119,12 @@ fn addresses(state: &State, segment: &Name, name: &Name) -> (Vec<IpNet>, Option<
     (list, mac)
 }
 
+/// The next hops of a segment. Whose they are is not kept: each of its workloads may have them.
+fn gateways(state: &State, segment: &Name) -> Vec<IpAddr> {
+    let table = state.segments.get(segment).into_iter().flatten();
+    table.filter(|(_, route)| **route == Route::Gateway).map(|(prefix, _)| prefix.addr()).collect()
+}
+
 fn dump_tunnel(
     state: &State,
     tunnel: &state::Tunnel,
@@ -126,6 +135,9 @@ fn dump_tunnel(
     let state::Tunnel {
         protocol,
         id,
+        local_id,
+        service_id,
+        payload,
         segment,
         underlay,
         local,
@@ -135,8 +147,23 @@ fn dump_tunnel(
         next_hop,
         src_ports: (min, max),
         dst_port,
+        ttl,
+        tos,
+        df,
+        flow_label,
+        udp_checksum,
+        pcp,
+        gbp,
+        options,
+        checksum,
+        sequence,
+        variant,
+        qfi,
+        uplink,
         inner_mac,
         mtu,
+        mss_clamp,
+        flood,
         redirect,
         debug,
         intact: _,
@@ -149,6 +176,9 @@ fn dump_tunnel(
         at: nowhere(),
         protocol: *protocol,
         id: *id,
+        local_id: *local_id,
+        service_id: *service_id,
+        payload: *payload,
         segment: segment.clone(),
         underlay: underlay.clone(),
         remote: *remote,
@@ -163,8 +193,23 @@ fn dump_tunnel(
         from: from.iter().copied().collect(),
         src_port: if *max == 0 { SourcePort::Flow } else { SourcePort::from_range(*min, *max) },
         dst_port: *dst_port,
+        ttl: *ttl,
+        tos: *tos,
+        df: *df,
+        flow_label: *flow_label,
+        udp_checksum: protocol.has_udp().then_some(*udp_checksum),
+        pcp: *pcp,
+        gbp: *gbp,
+        options: options.clone(),
+        checksum: *checksum,
+        sequence: *sequence,
+        variant: *variant,
+        qfi: *qfi,
+        uplink: *uplink,
         inner_mac: *inner_mac,
         mtu: Some(*mtu),
+        mss_clamp: *mss_clamp,
+        flood: *flood,
         redirect: *redirect,
         debug: *debug,
     }

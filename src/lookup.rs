@@ -15,6 +15,11 @@ pub enum Way {
     NoRoute,
     /// The source is no workload's of this node and segment: a drop.
     ForeignSource,
+    /// To an address that mptm answers for: but for ARP and neighbour solicitations, to the host's stack.
+    Gateway {
+        /// The workload that it comes from.
+        from: Name,
+    },
     /// To another workload of this node.
     Local {
         /// The workload that it comes from.
@@ -44,23 +49,22 @@ pub fn way(state: &State, segment: &str, source: IpAddr, destination: IpAddr) ->
         _ => None,
     };
     let pair = own.and_then(|(_, pairs)| find(pairs, destination));
-    let route = match pair {
-        Some((prefix, tunnel)) => Some((prefix, None, Some(tunnel))),
-        None => find(table, destination).map(|(prefix, route)| match route {
-            Route::Workload { interface, .. } => (prefix, Some(interface), None),
-            Route::Tunnel(tunnel) => (prefix, None, Some(tunnel)),
-        }),
+    let into = |from: &Name, tunnel: &Name, prefix| Way::Tunnel {
+        from: from.clone(),
+        tunnel: tunnel.clone(),
+        prefix,
     };
-    match (route, own) {
+    if let (Some((prefix, tunnel)), Some((from, _))) = (pair, own) {
+        return into(from, tunnel, prefix);
+    }
+    match (find(table, destination), own) {
         (None, _) => Way::NoRoute,
         (Some(_), None) => Way::ForeignSource,
-        (Some((prefix, _, Some(tunnel))), Some((from, _))) => {
-            Way::Tunnel { from: from.clone(), tunnel: tunnel.clone(), prefix }
+        (Some((prefix, Route::Tunnel(tunnel))), Some((from, _))) => into(from, tunnel, prefix),
+        (Some((prefix, Route::Workload { interface, .. })), Some((from, _))) => {
+            Way::Local { from: from.clone(), to: interface.clone(), prefix }
         }
-        (Some((prefix, Some(to), _)), Some((from, _))) => {
-            Way::Local { from: from.clone(), to: to.clone(), prefix }
-        }
-        (Some((_, None, None)), Some(_)) => Way::NoRoute,
+        (Some((_, Route::Gateway)), Some((from, _))) => Way::Gateway { from: from.clone() },
     }
 }
 

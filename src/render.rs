@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::config::model::Manage;
+use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Payload, Pcp, Tos, Ttl};
 use crate::kernel::Netns;
 use crate::mac::MacAddr;
 use crate::plan::{Change, Plan, Step};
@@ -177,7 +178,12 @@ fn usual(key: &str) -> &'static str {
     match key {
         "takes-frames" | "native" => "yes",
         "redirect" => "true",
-        "debug" => "false",
+        "debug" | "checksum" | "sequence" | "uplink" | "mss_clamp" | "flood" => "false",
+        "ttl" => "64",
+        "tos" | "pcp" | "variant" => "0",
+        "df" => "set",
+        "flow_label" => "flow",
+        "payload" | "udp_checksum" => "default",
         "header" => "intact",
         "manage" => "everything",
         _ => "none",
@@ -235,11 +241,24 @@ fn show_manage(manage: Manage) -> String {
     if on.is_empty() { "nothing".into() } else { on.join(" ") }
 }
 
-/// The fields of a tunnel that say something.
+/// A tunnel's protocol and id, as short as can be: `vxlan 42`, `qinq 100.42`, `ipip`.
+pub fn kind_of(tunnel: &Tunnel) -> String {
+    let mut text = tunnel.protocol.to_string();
+    if let Some(id) = tunnel.id {
+        let service = tunnel.service_id.map(|service| format!("{service}.")).unwrap_or_default();
+        let _ = write!(text, " {service}{id}");
+    }
+    text
+}
+
+/// The fields of a tunnel that say something: called as in the file, and empty where they are as usual.
 pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
     let Tunnel {
         protocol,
         id,
+        local_id,
+        service_id,
+        payload,
         segment,
         underlay,
         local,
@@ -249,21 +268,39 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
         next_hop,
         src_ports: (min, max),
         dst_port,
+        ttl,
+        tos,
+        df,
+        flow_label,
+        udp_checksum,
+        pcp,
+        gbp,
+        options,
+        checksum,
+        sequence,
+        variant,
+        qfi,
+        uplink,
         inner_mac,
         mtu,
+        mss_clamp,
+        flood,
         redirect,
         debug,
         intact,
     } = tunnel;
-    let text = |value: Option<String>| value.unwrap_or_default();
     let flag = |on: bool, text: &str| if on { text.to_owned() } else { String::new() };
+    let over_ipv6 = remote.is_some_and(|remote| remote.is_ipv6());
     vec![
         ("protocol", protocol.to_string()),
-        ("id", id.to_string()),
+        ("id", some(id)),
+        ("local_id", some(local_id)),
+        ("service_id", some(service_id)),
+        ("payload", unless(*payload == protocol.payload(), payload_name(*payload))),
         ("segment", segment.to_string()),
         ("underlay", underlay.to_string()),
-        ("local", text(local.map(|address| address.to_string()))),
-        ("remote", text(remote.map(|address| address.to_string()))),
+        ("local", some(local)),
+        ("remote", some(remote)),
         ("local_mac", local_mac.map_or_else(|| "inner".into(), |mac| mac.to_string())),
         (
             "remote_mac",
@@ -273,10 +310,7 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
                 RemoteMac::Unresolved => "unknown".into(),
             },
         ),
-        (
-            "next_hop",
-            text(next_hop.filter(|next_hop| Some(*next_hop) != *remote).map(|address| address.to_string())),
-        ),
+        ("next_hop", some(&next_hop.filter(|next_hop| Some(*next_hop) != *remote))),
         (
             "src_port",
             match (*min, *max) {
@@ -285,18 +319,92 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
                 (min, max) => format!("{min}-{max}"),
             },
         ),
-        ("dst_port", if *dst_port == 0 { String::new() } else { dst_port.to_string() }),
-        ("inner_mac", text(inner_mac.map(|mac| mac.to_string()))),
+        ("dst_port", unless(*dst_port == 0, dst_port)),
+        (
+            "ttl",
+            match *ttl {
+                Ttl::Inherit => "inherit".into(),
+                Ttl::Fixed(number) => unless(*ttl == Ttl::default(), number),
+            },
+        ),
+        (
+            "tos",
+            match *tos {
+                Tos::Inherit => "inherit".into(),
+                Tos::Fixed(byte) => unless(*tos == Tos::default(), byte),
+            },
+        ),
+        (
+            "df",
+            match df {
+                Df::Set => String::new(),
+                Df::Unset => "unset".into(),
+                Df::Inherit => "inherit".into(),
+            },
+        ),
+        (
+            "flow_label",
+            match flow_label {
+                FlowLabel::Flow => String::new(),
+                FlowLabel::Fixed(label) => format!("{label:#x}"),
+                FlowLabel::Inherit => "inherit".into(),
+            },
+        ),
+        ("udp_checksum", unless(*udp_checksum == (over_ipv6 && protocol.has_udp()), udp_checksum)),
+        (
+            "pcp",
+            match *pcp {
+                Pcp::Inherit => "inherit".into(),
+                Pcp::Fixed(priority) => unless(*pcp == Pcp::default(), priority),
+            },
+        ),
+        ("gbp", some(gbp)),
+        ("options", show_options(options)),
+        ("checksum", flag(*checksum, "true")),
+        ("sequence", flag(*sequence, "true")),
+        ("variant", unless(*variant == 0, variant)),
+        ("qfi", some(qfi)),
+        ("uplink", flag(*uplink, "true")),
+        ("inner_mac", some(inner_mac)),
         ("mtu", mtu.to_string()),
+        ("mss_clamp", flag(*mss_clamp, "true")),
+        ("flood", flag(*flood, "true")),
         ("redirect", flag(!redirect, "false")),
         ("debug", flag(*debug, "true")),
         ("header", flag(!intact, "damaged")),
     ]
 }
 
+fn some(value: &Option<impl ToString>) -> String {
+    value.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn unless(usual: bool, value: impl ToString) -> String {
+    if usual { String::new() } else { value.to_string() }
+}
+
+fn payload_name(payload: Payload) -> &'static str {
+    match payload {
+        Payload::Ethernet => "ethernet",
+        Payload::Ip => "ip",
+    }
+}
+
+/// As iproute2 writes them: class, type and data, in hexadecimal.
+fn show_options(options: &[GeneveOption]) -> String {
+    let show = |GeneveOption { class, kind, data }: &GeneveOption| {
+        data.iter().fold(format!("{class:04x}:{kind:02x}:"), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
+    options.iter().map(show).collect::<Vec<_>>().join(",")
+}
+
 fn route(route: &Route) -> Fields {
     match route {
         Route::Tunnel(tunnel) => vec![("tunnel", tunnel.to_string())],
+        Route::Gateway => vec![("gateway", "mptm".into())],
         Route::Workload { interface, mac, pairs } => {
             let pairs: Vec<String> =
                 pairs.iter().map(|(prefix, tunnel)| format!("{prefix} by {tunnel}")).collect();
@@ -311,10 +419,20 @@ fn route(route: &Route) -> Fields {
 
 /// An endpoint in one line.
 pub fn endpoint(endpoint: &Endpoint) -> String {
-    let Endpoint { protocol, ifindex, id, remote, local, port } = endpoint;
-    let mut text = format!("{protocol} {id}");
-    if let (Some(remote), Some(local)) = (remote, local) {
-        let _ = write!(text, " {remote} -> {local}:{port}");
+    let Endpoint { protocol, ifindex, id, any_id, remote, local, port } = endpoint;
+    let mut text = protocol.to_string();
+    match id {
+        Some(id) if *protocol == Protocol::Qinq => _ = write!(text, " {}.{}", id >> 12, id & 0xfff),
+        Some(id) => _ = write!(text, " {id}"),
+        None if *any_id => text += " any",
+        None => {}
+    }
+    match (remote, local) {
+        (Some(remote), Some(local)) if *port == 0 => _ = write!(text, " {remote} -> {local}"),
+        (Some(remote), Some(local)) => {
+            _ = write!(text, " {remote} -> {}", SocketAddr::new(*local, *port));
+        }
+        _ => {}
     }
     let _ = write!(text, " on index {ifindex}");
     text

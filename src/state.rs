@@ -210,6 +210,48 @@ pub struct Tunnel {
     pub intact: bool,
 }
 
+impl Tunnel {
+    /// One with nothing set but what it must have.
+    pub fn new(protocol: Protocol, segment: Name, underlay: Name) -> Self {
+        Self {
+            protocol,
+            id: None,
+            local_id: None,
+            service_id: None,
+            payload: protocol.payload(),
+            segment,
+            underlay,
+            local: None,
+            remote: None,
+            local_mac: None,
+            remote_mac: RemoteMac::Inner,
+            next_hop: None,
+            src_ports: (0, 0),
+            dst_port: 0,
+            ttl: Ttl::default(),
+            tos: Tos::default(),
+            df: Df::default(),
+            flow_label: FlowLabel::default(),
+            udp_checksum: false,
+            pcp: Pcp::default(),
+            gbp: None,
+            options: Vec::new(),
+            checksum: false,
+            sequence: false,
+            variant: 0,
+            qfi: None,
+            uplink: false,
+            inner_mac: None,
+            mtu: 0,
+            mss_clamp: false,
+            flood: false,
+            redirect: true,
+            debug: false,
+            intact: true,
+        }
+    }
+}
+
 /// The outer destination MAC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteMac {

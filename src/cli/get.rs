@@ -28,6 +28,13 @@ pub fn run(
             ))?;
             return Ok(ExitCode::SUCCESS);
         }
+        Way::Gateway { from } => {
+            print(&format!(
+                "{pair}\n  from      {from}\n  gateway   mptm answers ARP and neighbour solicitations for it; all else \
+                 passes to the host's stack\n"
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Way::NoRoute if !live.state.segments.contains_key(segment) => {
             let known: Vec<&str> = live.state.segments.keys().map(AsRef::as_ref).collect();
             return fail(

@@ -174,7 +174,7 @@ fn tunnels_table(live: &Live, counters: &Counters) -> String {
         }
         rows.push(vec![
             name.to_string(),
-            format!("{} {}", tunnel.protocol, tunnel.id),
+            render::kind_of(tunnel),
             remote,
             tunnel.mtu.to_string(),
             routes.get(&**name).copied().unwrap_or_default().to_string(),
@@ -194,6 +194,7 @@ fn routes_into_tunnels(live: &Live) -> BTreeMap<&str, usize> {
             Route::Workload { pairs, .. } => {
                 pairs.values().for_each(|tunnel| *counts.entry(&**tunnel).or_default() += 1);
             }
+            Route::Gateway => {}
         }
     }
     counts
@@ -296,6 +297,9 @@ fn routes_json(live: &Live) -> Vec<Value> {
             match route {
                 Route::Tunnel(tunnel) => {
                     routes.push(json!({ "segment": segment, "prefix": prefix, "tunnel": tunnel }));
+                }
+                Route::Gateway => {
+                    routes.push(json!({ "segment": segment, "prefix": prefix, "gateway": true }))
                 }
                 Route::Workload { interface, mac, pairs } => {
                     routes.push(

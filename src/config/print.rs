@@ -29,7 +29,7 @@ fn interface_table(name: &str, interface: &Interface) -> String {
     let mut table = Table::default();
     table.set("role", quoted(role.name()));
     match role {
-        Role::Workload { segment, addresses, mac } => {
+        Role::Workload { segment, addresses, mac, .. } => {
             table.set("segment", quoted(segment));
             table.set(
                 "addresses",
@@ -80,10 +80,11 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
         mtu,
         redirect,
         debug,
+        ..
     } = tunnel;
     let mut table = Table::default();
     table.set("protocol", quoted(protocol));
-    table.set("id", id.to_string());
+    table.set_some("id", id.map(|id| id.to_string()));
     table.set("segment", quoted(segment));
     table.set("underlay", quoted(underlay));
     table.set_some("remote", remote.map(quoted));

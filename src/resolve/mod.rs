@@ -12,7 +12,8 @@ use std::fmt;
 
 use crate::config::model::{Config, Location, Name, Role};
 use crate::kernel::{DataPlane as Bpf, KernelError, Network};
-use crate::state::{self, Endpoint, State};
+use crate::protocol::Protocol;
+use crate::state::{self, Endpoint, State, Tunnel};
 use crate::store::Live;
 
 /// What stands in the way of a file on this machine.
@@ -162,6 +163,12 @@ fn segments(config: &Config) -> impl Iterator<Item = Name> {
     of_interfaces.chain(config.tunnels.values().map(|tunnel| tunnel.segment.clone()))
 }
 
+/// The id that received packets of a tunnel bear.
+fn received_id(tunnel: &Tunnel) -> Option<u32> {
+    let id = tunnel.local_id.or(tunnel.id)?;
+    Some(tunnel.service_id.unwrap_or(0) << 12 | id)
+}
+
 /// Whose outer packets are whose, and on which ports they come.
 fn endpoints(config: &Config, state: &mut State, findings: &mut Findings) {
     for (name, tunnel) in &state.tunnels {
@@ -169,13 +176,25 @@ fn endpoints(config: &Config, state: &mut State, findings: &mut Findings) {
         let endpoint = Endpoint {
             protocol: tunnel.protocol,
             ifindex: underlay.ifindex,
-            id: tunnel.id,
+            id: received_id(tunnel),
+            any_id: false,
             remote: tunnel.remote,
             local: tunnel.local,
             port: tunnel.dst_port,
         };
         if tunnel.dst_port != 0 {
             state.ports.insert(tunnel.dst_port, tunnel.protocol);
+        }
+        // What else a far end sends in a protocol whose tunnels are told apart by an id that either end chooses.
+        if tunnel.protocol.has_local_id() {
+            let any = Endpoint {
+                // The programs see the key before they see what is in the packet.
+                protocol: if tunnel.protocol == Protocol::Gretap { Protocol::Gre } else { tunnel.protocol },
+                id: None,
+                any_id: true,
+                ..endpoint
+            };
+            state.endpoints.entry(any).or_insert_with(|| name.clone());
         }
         if let Some(other) = state.endpoints.insert(endpoint, name.clone()) {
             findings.error(

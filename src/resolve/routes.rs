@@ -16,7 +16,8 @@ type Table = BTreeMap<IpNet, Route>;
 /// Fills in the routes of `segments`.
 pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
     for (name, interface) in &context.config.interfaces {
-        let (Role::Workload { segment, addresses, mac }, Some(end)) = (&interface.role, ends.get(name))
+        let (Role::Workload { segment, addresses, mac, gateway: _ }, Some(end)) =
+            (&interface.role, ends.get(name))
         else {
             continue;
         };
@@ -132,6 +133,7 @@ fn owner(route: &Route) -> String {
     match route {
         Route::Workload { interface, .. } => format!("interface {interface}"),
         Route::Tunnel(tunnel) => format!("tunnel {tunnel}"),
+        Route::Gateway => "gateway".into(),
     }
 }
 

@@ -55,33 +55,88 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
         let local = config.local.or(route.map(|route| route.source));
         let local_mac =
             config.local_mac.or(if config.protocol.has_outer_ip() { underlay.link.mac } else { None });
-        let mut tunnel = Tunnel {
-            protocol: config.protocol,
-            id: config.id,
-            segment: config.segment.clone(),
-            underlay: config.underlay.clone(),
-            local,
-            remote: config.remote,
-            local_mac,
-            remote_mac,
-            next_hop: next_hop.filter(|_| needs_neighbour(config)),
-            src_ports: if config.protocol.default_port().is_some() {
-                config.src_port.range()
-            } else {
-                (0, 0)
-            },
-            dst_port: config.dst_port,
-            inner_mac: config.inner_mac,
-            mtu: 0,
-            redirect: config.redirect,
-            debug: config.debug,
-            intact: true,
-        };
+        let mut tunnel = tunnel(config);
+        tunnel.local = local;
+        tunnel.local_mac = local_mac;
+        tunnel.remote_mac = remote_mac;
+        tunnel.next_hop = next_hop.filter(|_| needs_neighbour(config));
         match mtu(name, config, &tunnel, underlay, findings) {
             Some(mtu) => tunnel.mtu = mtu,
             None => continue,
         }
         state.tunnels.insert(name.clone(), tunnel);
+    }
+}
+
+/// What the file alone says.
+fn tunnel(config: &model::Tunnel) -> Tunnel {
+    // Exhaustive: a new field does not compile until it is taken over.
+    let model::Tunnel {
+        at: _,
+        protocol,
+        id,
+        local_id,
+        service_id,
+        payload,
+        segment,
+        underlay,
+        remote,
+        local: _,
+        local_mac: _,
+        remote_mac: _,
+        inner: _,
+        from: _,
+        src_port,
+        dst_port,
+        ttl,
+        tos,
+        df,
+        flow_label,
+        udp_checksum,
+        pcp,
+        gbp,
+        options,
+        checksum,
+        sequence,
+        variant,
+        qfi,
+        uplink,
+        inner_mac,
+        mtu: _,
+        mss_clamp,
+        flood,
+        redirect,
+        debug,
+    } = config;
+    // RFC 6935: a zero checksum over IPv6 is for who asks for it.
+    let wants_checksum = udp_checksum.unwrap_or(remote.is_some_and(|remote| remote.is_ipv6()));
+    Tunnel {
+        id: *id,
+        local_id: *local_id,
+        service_id: *service_id,
+        payload: *payload,
+        remote: *remote,
+        src_ports: if protocol.has_udp() { src_port.range() } else { (0, 0) },
+        dst_port: *dst_port,
+        ttl: *ttl,
+        tos: *tos,
+        df: *df,
+        flow_label: *flow_label,
+        udp_checksum: protocol.has_udp() && wants_checksum,
+        pcp: *pcp,
+        gbp: *gbp,
+        options: options.clone(),
+        checksum: *checksum,
+        sequence: *sequence,
+        variant: *variant,
+        qfi: *qfi,
+        uplink: *uplink,
+        inner_mac: *inner_mac,
+        mss_clamp: *mss_clamp,
+        flood: *flood,
+        redirect: *redirect,
+        debug: *debug,
+        ..Tunnel::new(*protocol, segment.clone(), underlay.clone())
     }
 }
 

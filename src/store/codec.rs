@@ -6,12 +6,12 @@ use ipnet::IpNet;
 use zerocopy::FromBytes;
 
 use super::ids::Ids;
-use crate::config::model::{Manage, Name};
+use crate::config::model::{Manage, Name, Payload, Tos, Ttl};
 use crate::kernel::abi::{self, interface_flags, role, target, tunnel_flags};
 use crate::kernel::{KernelError, Map, Netns};
 use crate::mac::MacAddr;
-use crate::protocol::{self, Header, Protocol};
-use crate::state::{Endpoint, Interface, RemoteMac, Role, Tunnel};
+use crate::protocol::{self, HasId, Header, Protocol};
+use crate::state::{Endpoint, Interface, Role, Tunnel};
 
 /// The bytes of a map as a struct.
 pub fn decode<T: FromBytes>(map: Map, bytes: &[u8]) -> Result<T, KernelError> {
@@ -120,33 +120,34 @@ pub fn decode_manage(flags: u16) -> Manage {
     }
 }
 
+/// What packets of a tunnel with an inherited TTL get that have none to inherit.
+const TTL: u8 = 64;
+
 /// The value of `tunnels`, with the slot of its underlay and the table of its segment.
 pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
-    // Exhaustive: a new field does not compile until it is written.
+    // What is not named here is in the header, or is none of the programs' business.
     let Tunnel {
         protocol,
-        id: _,
-        segment: _,
-        underlay: _,
-        local: _,
-        remote: _,
-        local_mac: _,
-        remote_mac: _,
-        next_hop: _,
+        local_id,
+        payload,
         src_ports: (port_min, port_max),
-        dst_port: _,
+        ttl,
+        tos,
         inner_mac,
         mtu,
-        redirect,
-        debug,
-        intact: _,
+        mss_clamp,
+        flood,
+        ..
     } = tunnel;
     let header = protocol::header(tunnel);
     let mut flags = header.flags;
     for (on, flag) in [
+        (*payload == Payload::Ip, tunnel_flags::IP_PAYLOAD),
         (inner_mac.is_some(), tunnel_flags::INNER_MAC),
-        (!redirect, tunnel_flags::STACK),
-        (*debug, tunnel_flags::DEBUG),
+        (*mss_clamp, tunnel_flags::MSS_CLAMP),
+        (*flood, tunnel_flags::FLOOD),
+        (!tunnel.redirect, tunnel_flags::STACK),
+        (tunnel.debug, tunnel_flags::DEBUG),
     ] {
         if on {
             flags |= flag;
@@ -158,7 +159,10 @@ pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
         pop: header.pop,
         l3_offset: header.l3_offset,
         l4_offset: header.l4_offset,
+        type_offset: header.type_offset,
+        sequence_offset: header.sequence_offset,
         ip_sum: header.ip_sum(),
+        sum: header.sum(),
         mtu: *mtu,
         flags,
         device,
@@ -167,7 +171,17 @@ pub fn encode_tunnel(tunnel: &Tunnel, device: u32, table: u32) -> abi::Tunnel {
         port_min: *port_min,
         protocol: *protocol as u16,
         inner_mac: inner_mac.unwrap_or(MacAddr::ZERO).0,
-        pad: [0; 2],
+        tos: match tos {
+            Tos::Fixed(tos) => *tos,
+            Tos::Inherit => 0,
+        },
+        ttl: match ttl {
+            Ttl::Fixed(ttl) => *ttl,
+            Ttl::Inherit => TTL,
+        },
+        has_local_id: local_id.is_some().into(),
+        local_id: local_id.unwrap_or(0),
+        critical: header.critical,
     }
 }
 
@@ -182,71 +196,79 @@ pub fn decode_tunnel(value: &abi::Tunnel, ids: &mut Ids) -> Tunnel {
         pop: value.pop,
         l3_offset: value.l3_offset,
         l4_offset: value.l4_offset,
+        type_offset: value.type_offset,
+        sequence_offset: value.sequence_offset,
+        critical: value.critical,
         flags: value.flags,
     };
-    let mac = |at: usize| MacAddr(std::array::from_fn(|byte| value.header[at + byte]));
     let has = |flag| value.flags & flag != 0;
-    let (id, dst_port) = protocol::read_id_and_port(protocol, &header);
-    let (local, remote) = protocol::read_addresses(&header);
     let port_max = u32::from(value.port_min) + value.port_count.saturating_sub(1);
     let mut tunnel = Tunnel {
-        protocol,
-        id,
-        segment: ids.segments.named(value.table),
-        underlay: ids.interfaces.named(value.device),
-        local,
-        remote,
-        local_mac: if has(tunnel_flags::KEEP_SOURCE) { None } else { Some(mac(6)) },
-        remote_mac: if has(tunnel_flags::KEEP_DESTINATION) {
-            RemoteMac::Inner
-        } else if has(tunnel_flags::UNRESOLVED) {
-            RemoteMac::Unresolved
-        } else {
-            RemoteMac::Known(mac(0))
-        },
-        // Not in the header; whoever reads the names knows it.
-        next_hop: None,
+        payload: if has(tunnel_flags::IP_PAYLOAD) { Payload::Ip } else { Payload::Ethernet },
+        local_id: (value.has_local_id != 0).then_some(value.local_id),
         src_ports: (value.port_min, u16::try_from(port_max).unwrap_or(u16::MAX)),
-        dst_port,
+        tos: if has(tunnel_flags::TOS_INHERIT) { Tos::Inherit } else { Tos::Fixed(value.tos) },
+        // Where there is an IP header, it says so, too.
+        ttl: if has(tunnel_flags::TTL_INHERIT) { Ttl::Inherit } else { Ttl::Fixed(value.ttl) },
         inner_mac: has(tunnel_flags::INNER_MAC).then_some(MacAddr(value.inner_mac)),
         mtu: value.mtu,
+        mss_clamp: has(tunnel_flags::MSS_CLAMP),
+        flood: has(tunnel_flags::FLOOD),
         redirect: !has(tunnel_flags::STACK),
         debug: has(tunnel_flags::DEBUG),
-        intact: true,
+        // The next hop is not in the header; whoever reads the names knows it.
+        ..Tunnel::new(protocol, ids.segments.named(value.table), ids.interfaces.named(value.device))
     };
+    protocol::read(&header, &mut tunnel);
     tunnel.intact = encode_tunnel(&tunnel, value.device, value.table) == *value;
     tunnel
 }
 
 /// The key of `endpoints`.
 pub fn encode_endpoint(endpoint: &Endpoint) -> abi::Endpoint {
-    let Endpoint { protocol, ifindex, id, remote, local, port } = endpoint;
+    let Endpoint { protocol, ifindex, id, any_id, remote, local, port } = endpoint;
     let address = |address: &Option<IpAddr>| address.map_or([0; 16], abi::map_address);
+    let has_key = protocol.has_id() == HasId::Optional && id.is_some();
     abi::Endpoint {
         remote: address(remote),
         local: address(local),
-        id: *id,
+        id: id.unwrap_or(0),
         ifindex: *ifindex,
-        port: *port,
-        protocol: *protocol as u16,
+        // What tells key 0 from no key.
+        port: if has_key { abi::GRE_KEY } else { *port },
+        protocol: *protocol as u16 | if *any_id { abi::ANY_ID } else { 0 },
     }
 }
 
 /// The endpoint in a key. None: no such key comes from mptm.
 pub fn decode_endpoint(key: &abi::Endpoint) -> Option<Endpoint> {
-    Some(Endpoint {
-        protocol: Protocol::from_number(u8::try_from(key.protocol).ok()?)?,
+    let protocol = Protocol::from_number(u8::try_from(key.protocol & !abi::ANY_ID).ok()?)?;
+    let any_id = key.protocol & abi::ANY_ID != 0;
+    let has_id = match protocol.has_id() {
+        HasId::Always => !any_id,
+        HasId::Optional => key.port == abi::GRE_KEY,
+        HasId::Never => false,
+    };
+    let endpoint = Endpoint {
+        protocol,
         ifindex: key.ifindex,
-        id: key.id,
+        id: has_id.then_some(key.id),
+        any_id,
         remote: abi::unmap_address(key.remote),
         local: abi::unmap_address(key.local),
-        port: key.port,
-    })
+        port: if protocol.has_udp() { key.port } else { 0 },
+    };
+    (encode_endpoint(&endpoint) == *key).then_some(endpoint)
 }
 
 /// The value of a route to a tunnel.
 pub fn encode_tunnel_route(id: u32) -> abi::Route {
     abi::Route { id, target: target::TUNNEL, ..Default::default() }
+}
+
+/// The value of a route to a next hop that mptm answers for.
+pub fn encode_gateway() -> abi::Route {
+    abi::Route { target: target::GATEWAY, ..Default::default() }
 }
 
 /// A namespace as `saved` and `names` write it.
@@ -262,6 +284,75 @@ pub fn read_netns(text: &str) -> Netns {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::tests::samples;
+    use zerocopy::IntoBytes;
+
+    fn known() -> Ids {
+        let mut ids = Ids::default();
+        ids.interfaces.insert("eth0".into(), 3);
+        ids.segments.insert("default".into(), 5);
+        ids
+    }
+
+    #[test]
+    fn every_field_of_a_tunnel_is_read_back() {
+        for tunnel in samples() {
+            let value = encode_tunnel(&tunnel, 3, 5);
+            assert_eq!(decode_tunnel(&value, &mut known()), tunnel);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_another_tunnel_or_a_damaged_one() {
+        for tunnel in samples() {
+            let bytes = encode_tunnel(&tunnel, 3, 5);
+            for at in 0..bytes.as_bytes().len() {
+                let mut changed = bytes;
+                changed.as_mut_bytes()[at] ^= 0x81;
+                let read = decode_tunnel(&changed, &mut known());
+                assert_ne!(read, tunnel, "byte {at} of {tunnel:?}");
+                if read.intact {
+                    assert_eq!(encode_tunnel(&read, changed.device, changed.table), changed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_there_and_back() {
+        let gre = |id, any_id| Endpoint {
+            protocol: Protocol::Gre,
+            ifindex: 2,
+            id,
+            any_id,
+            remote: Some("fd00::2".parse().unwrap()),
+            local: Some("fd00::1".parse().unwrap()),
+            port: 0,
+        };
+        let gtpu = Endpoint { protocol: Protocol::Gtpu, port: 2152, ..gre(Some(7), false) };
+        let mut keys = Vec::new();
+        for endpoint in [
+            gre(None, false),
+            gre(Some(0), false),
+            gre(None, true),
+            Endpoint { id: None, any_id: true, ..gtpu.clone() },
+            gtpu,
+            Endpoint {
+                protocol: Protocol::Qinq,
+                remote: None,
+                local: None,
+                ..gre(Some(100 << 12 | 42), false)
+            },
+            Endpoint { protocol: Protocol::Fou, port: 5555, ..gre(None, false) },
+        ] {
+            let key = encode_endpoint(&endpoint);
+            assert_eq!(decode_endpoint(&key), Some(endpoint));
+            keys.push(key.as_bytes().to_vec());
+        }
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 7, "each is another's");
+    }
 
     #[test]
     fn routes_of_both_families_keep_apart() {

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use zerocopy::IntoBytes;
 
 use super::codec::{
-    decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_tunnel_route, read_netns,
-    read_route_key,
+    decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_gateway, encode_tunnel_route,
+    read_netns, read_route_key,
 };
 use super::ids::Ids;
 use crate::config::model::Name;
@@ -119,9 +119,15 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
             netns: names.get(&(name_kind::PEER_NETNS, value.slot)).and_then(|text| read_netns(text)),
             name: peer.as_str().into(),
         });
+        let slot: abi::Slot = match bpf.get(Map::Slots, value.slot.as_bytes())? {
+            Some(bytes) => decode(Map::Slots, &bytes)?,
+            None => abi::Slot::default(),
+        };
+        // Written down twice; where they disagree, it is no interface's.
+        let mac = if slot.mac == value.mac { MacAddr(value.mac) } else { MacAddr([0xff; 6]) };
         let manage = decode_manage(value.flags);
         let native = value.flags & interface_flags::CPUS != 0;
-        let interface = Interface { ifindex, role, mac: MacAddr(value.mac), device, peer, manage, native };
+        let interface = Interface { ifindex, role, mac, device, peer, manage, native };
         // An interface that was interrupted on its way to another index has two entries: the old one has to go.
         if device != Some(ifindex) || !live.state.interfaces.contains_key(&name) {
             live.state.interfaces.insert(name, interface);
@@ -198,6 +204,9 @@ fn read_route(table: u32, prefix: &IpNet, value: &abi::Route, tables: &Tables, i
             mac: Some(MacAddr(value.mac)).filter(|mac| *mac != MacAddr::ZERO),
             pairs,
         };
+    }
+    if *value == encode_gateway() {
+        return Route::Gateway;
     }
     Route::Tunnel(read_tunnel_route(value, ids))
 }

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::codec::{
-    RouteKey, decode, encode_endpoint, encode_interface, encode_tunnel, encode_tunnel_route, netns_text,
-    route_key,
+    RouteKey, decode, encode_endpoint, encode_gateway, encode_interface, encode_tunnel, encode_tunnel_route,
+    netns_text, route_key,
 };
 use super::ids::Ids;
 use crate::config::model::Name;
@@ -214,6 +214,7 @@ fn interface(
             delete_interface(gone.ifindex, slot, bpf, ids)?;
         }
         bpf.delete(Map::Devices, slot.as_bytes())?;
+        put_slot(slot, MacAddr::ZERO, bpf)?;
         ids.interfaces.remove(name);
         return Ok(());
     };
@@ -225,6 +226,7 @@ fn interface(
     if let Some(other) = interface_at(after.ifindex, bpf)?.filter(|other| other.slot != slot) {
         ids.displaced.insert(after.ifindex, other);
     }
+    put_slot(slot, after.mac, bpf)?;
     bpf.put(Map::Interfaces, after.ifindex.as_bytes(), value.as_bytes())?;
     if let Some(before) = change.before()
         && before.ifindex != after.ifindex
@@ -243,6 +245,10 @@ fn interface(
         }
     }
     put_name(bpf, name_kind::INTERFACE, slot, name)
+}
+
+fn put_slot(slot: u32, mac: MacAddr, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    bpf.put(Map::Slots, slot.as_bytes(), abi::Slot { mac: mac.0, pad: [0; 2] }.as_bytes())
 }
 
 fn interface_at(ifindex: u32, bpf: &dyn Bpf) -> Result<Option<abi::Interface>, KernelError> {
@@ -286,6 +292,10 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
         Some(bytes) => decode::<u32>(Map::Active, &bytes)?,
         None => 0,
     };
+    if change.before().is_none_or(|before| after.sequence && !before.sequence) {
+        // What it has of sequence numbers is another tunnel's, or of long ago.
+        bpf.put(Map::TunnelState, id.as_bytes(), abi::TunnelState::new_zeroed().as_bytes())?;
+    }
     if change.before().is_none() {
         bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
     }
@@ -351,6 +361,7 @@ fn route(
     }
     let value = match change.after() {
         Some(Route::Tunnel(tunnel)) => Some(tunnel_route(tunnel, ids)?),
+        Some(Route::Gateway) => Some(encode_gateway()),
         Some(Route::Workload { interface, mac, pairs: _ }) => Some(abi::Route {
             id: ids.interface(interface)?,
             pairs: if new_pairs.is_some() { pairs } else { 0 },
