@@ -52,25 +52,26 @@ enum mptm_program {
 #define MPTM_ACTIONS 8
 
 /*
- * Why a packet was dropped, or was left to the host's stack although it is of a kind that tunnels carry: the index
- * of the `drops` map. Numbers are never reused.
+ * Why a packet was dropped, or was left to the host's stack although it is of a kind that tunnels carry: the
+ * index of the `drops` map. Numbers are never reused.
  */
 enum mptm_reason {
-    MPTM_DROP_NONE = 0,               /* never counted */
-    MPTM_DROP_MALFORMED = 1,          /* a workload's packet whose own headers or lengths are wrong */
-    MPTM_DROP_SOURCE = 2,             /* a workload's packet from an address that is not its own */
-    MPTM_DROP_TOO_BIG = 3,            /* larger than its tunnel's MTU: the sender is told */
-    MPTM_DROP_NO_TUNNEL = 4,          /* its route names a tunnel that is not there */
-    MPTM_DROP_NO_NEIGHBOUR = 5,       /* the tunnel's next hop has no MAC address yet */
-    MPTM_DROP_NO_ROOM = 6,            /* the driver left no headroom for the outer header */
-    MPTM_DROP_NO_DEVICE = 7,          /* the interface it should leave by is gone */
-    MPTM_DROP_OUTER_LENGTH = 8,       /* outer lengths disagree with each other or with the frame */
-    MPTM_DROP_OUTER_CHECKSUM = 9,     /* outer IPv4 header or UDP checksum */
-    MPTM_DROP_OUTER_FRAGMENT = 10,    /* an outer fragment that carries a tunnel header */
-    MPTM_DROP_TUNNEL_VERSION = 11,    /* tunnel header version */
-    MPTM_DROP_TUNNEL_FLAGS = 12,      /* tunnel header flags */
-    MPTM_DROP_TUNNEL_PAYLOAD = 13,    /* the tunnel header announces another payload than the tunnel has */
-    MPTM_DROP_CRITICAL_OPTION = 14,   /* GENEVE: a critical option that the tunnel does not have (RFC 8926, 3.5) */
+    MPTM_DROP_NONE = 0,            /* never counted */
+    MPTM_DROP_MALFORMED = 1,       /* a workload's packet whose own headers or lengths are wrong */
+    MPTM_DROP_SOURCE = 2,          /* a workload's packet from an address that is not its own */
+    MPTM_DROP_TOO_BIG = 3,         /* larger than its tunnel's MTU: the sender is told */
+    MPTM_DROP_NO_TUNNEL = 4,       /* its route names a tunnel that is not there */
+    MPTM_DROP_NO_NEIGHBOUR = 5,    /* the tunnel's next hop has no MAC address yet */
+    MPTM_DROP_NO_ROOM = 6,         /* the driver left no headroom for the outer header */
+    MPTM_DROP_NO_DEVICE = 7,       /* the interface it should leave by is gone */
+    MPTM_DROP_OUTER_LENGTH = 8,    /* outer lengths disagree with each other or with the frame */
+    MPTM_DROP_OUTER_CHECKSUM = 9,  /* outer IPv4 header or UDP checksum */
+    MPTM_DROP_OUTER_FRAGMENT = 10, /* an outer fragment that carries a tunnel header */
+    MPTM_DROP_TUNNEL_VERSION = 11, /* tunnel header version */
+    MPTM_DROP_TUNNEL_FLAGS = 12,   /* tunnel header flags */
+    MPTM_DROP_TUNNEL_PAYLOAD = 13, /* the tunnel header announces another payload than the tunnel has */
+    MPTM_DROP_CRITICAL_OPTION =
+        14, /* GENEVE: a critical option that the tunnel does not have (RFC 8926, 3.5) */
     MPTM_DROP_INNER_MALFORMED = 15,   /* the inner packet's headers or lengths are wrong */
     MPTM_DROP_INNER_SOURCE = 16,      /* an inner source that this tunnel may not bring in */
     MPTM_DROP_INNER_NO_ROUTE = 17,    /* an inner destination that is no workload of the tunnel's segment */
@@ -82,13 +83,13 @@ enum mptm_reason {
     MPTM_DROP_TUNNEL_ID = 23,         /* a GRE key that none of its far end's tunnels has */
     MPTM_DROP_TUNNEL_CHECKSUM = 24,   /* GRE checksum: wrong, or missing */
     MPTM_DROP_TUNNEL_SEQUENCE = 25,   /* GRE sequence number: older than the last, or missing */
-    MPTM_DROP_TUNNEL_OPTION = 26,     /* an option or extension of the tunnel header that does not fit into it */
-    MPTM_DROP_TUNNEL_LENGTH = 27,     /* the tunnel header's own length disagrees with the packet's */
-    MPTM_DROP_ECN = 28,               /* congestion marked on a packet that can't bear the mark (RFC 6040, 4.2) */
-    MPTM_DROP_TTL = 29,               /* TTL or hop limit used up */
-    MPTM_DROP_TOO_BIG_NO_DF = 30,     /* IPv4 without DF, larger than its tunnel's MTU: the sender is told */
-    MPTM_DROP_ICMP_LIMIT = 31,        /* too big, and more of that than there are answers */
-    MPTM_DROP_NO_MAC = 32,            /* the workload's MAC address is not known, and an IP payload has none */
+    MPTM_DROP_TUNNEL_OPTION = 26, /* an option or extension of the tunnel header that does not fit into it */
+    MPTM_DROP_TUNNEL_LENGTH = 27, /* the tunnel header's own length disagrees with the packet's */
+    MPTM_DROP_ECN = 28,           /* congestion marked on a packet that can't bear the mark (RFC 6040, 4.2) */
+    MPTM_DROP_TTL = 29,           /* TTL or hop limit used up */
+    MPTM_DROP_TOO_BIG_NO_DF = 30, /* IPv4 without DF, larger than its tunnel's MTU: the sender is told */
+    MPTM_DROP_ICMP_LIMIT = 31,    /* too big, and more of that than there are answers */
+    MPTM_DROP_NO_MAC = 32,        /* the workload's MAC address is not known, and an IP payload has none */
     MPTM_DROP_COUNT = 33,
 };
 
@@ -161,9 +162,9 @@ struct mptm_slot {
 };
 
 /*
- * `endpoints`: whose outer packets are whose. Those that a protocol does not have are zero. For GRE, GRETAP and
- * GTP-U there is one more for each far end, with MPTM_ANY_ID in its protocol (GRE's for GRETAP, too) and id 0: it
- * says that what the far end sends in this protocol is not the host's business.
+ * `endpoints`: whose outer packets are whose. Those that a protocol does not have are zero. For GRE, GRETAP
+ * and GTP-U there is one more for each far end, with MPTM_ANY_ID in its protocol (GRE's for GRETAP, too) and
+ * id 0: it says that what the far end sends in this protocol is not the host's business.
  */
 #define MPTM_ANY_ID 0x8000
 #define MPTM_GRE_KEY 1
@@ -180,27 +181,29 @@ struct mptm_endpoint {
 #define MPTM_TUNNEL_UDP (1 << 1)              /* and a UDP header at l4_offset */
 #define MPTM_TUNNEL_KEEP_DESTINATION (1 << 2) /* the outer destination MAC address is the inner frame's */
 #define MPTM_TUNNEL_INNER_MAC (1 << 3)        /* inner_mac is the inner destination, unless that is a group */
-#define MPTM_TUNNEL_STACK (1 << 4)            /* redirect = false: hand the outer packet to the host's stack */
-#define MPTM_TUNNEL_DEBUG (1 << 5)            /* tell `events` about each packet */
-#define MPTM_TUNNEL_UNRESOLVED (1 << 6)       /* the next hop's MAC address is not known */
-#define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)      /* the outer source MAC address is the inner frame's */
-#define MPTM_TUNNEL_IPV6 (1 << 8)             /* the header has an IPv6 header at l3_offset */
-#define MPTM_TUNNEL_IP_PAYLOAD (1 << 9)       /* it carries IP packets, without an Ethernet header */
-#define MPTM_TUNNEL_TTL_INHERIT (1 << 10)     /* outer TTL or hop limit: the inner one's, if there is one */
-#define MPTM_TUNNEL_TOS_INHERIT (1 << 11)     /* outer DSCP: the inner one's, if there is one */
-#define MPTM_TUNNEL_DF_INHERIT (1 << 12)      /* outer DF: the inner IPv4 header's; set for anything else */
-#define MPTM_TUNNEL_DF_UNSET (1 << 13)        /* no outer DF, and an identification per packet (RFC 6864, 4.2) */
-#define MPTM_TUNNEL_LABEL_FLOW (1 << 14)      /* outer flow label: a hash of the inner flow (RFC 6438) */
-#define MPTM_TUNNEL_LABEL_INHERIT (1 << 15)   /* outer flow label: the inner one's, if there is one */
-#define MPTM_TUNNEL_UDP_CHECKSUM (1 << 16)    /* fill in the UDP checksum; over IPv6, want one in what is received */
-#define MPTM_TUNNEL_GRE_CHECKSUM (1 << 17)    /* fill in, and want, the GRE checksum at l4_offset + 4 */
-#define MPTM_TUNNEL_SEQUENCE (1 << 18)        /* fill in, and want, the GRE sequence number at sequence_offset */
-#define MPTM_TUNNEL_ETHERTYPE (1 << 19)       /* fill in the payload's EtherType, 2 bytes, at type_offset */
-#define MPTM_TUNNEL_IP_PROTOCOL (1 << 20)     /* fill in the payload's IP protocol, 1 byte, at type_offset */
-#define MPTM_TUNNEL_GTPU_LENGTH (1 << 21)     /* fill in the GTP-U length, 2 bytes behind the UDP header's end */
-#define MPTM_TUNNEL_MSS_CLAMP (1 << 22)       /* lower the MSS option of TCP SYNs, both ways */
-#define MPTM_TUNNEL_PCP_INHERIT (1 << 23)     /* the priority of the header's VLAN tags: the inner frame's */
-#define MPTM_TUNNEL_FLOOD (1 << 24)           /* takes and brings multicast and broadcast */
+#define MPTM_TUNNEL_STACK (1 << 4)        /* redirect = false: hand the outer packet to the host's stack */
+#define MPTM_TUNNEL_DEBUG (1 << 5)        /* tell `events` about each packet */
+#define MPTM_TUNNEL_UNRESOLVED (1 << 6)   /* the next hop's MAC address is not known */
+#define MPTM_TUNNEL_KEEP_SOURCE (1 << 7)  /* the outer source MAC address is the inner frame's */
+#define MPTM_TUNNEL_IPV6 (1 << 8)         /* the header has an IPv6 header at l3_offset */
+#define MPTM_TUNNEL_IP_PAYLOAD (1 << 9)   /* it carries IP packets, without an Ethernet header */
+#define MPTM_TUNNEL_TTL_INHERIT (1 << 10) /* outer TTL or hop limit: the inner one's, if there is one */
+#define MPTM_TUNNEL_TOS_INHERIT (1 << 11) /* outer DSCP: the inner one's, if there is one */
+#define MPTM_TUNNEL_DF_INHERIT (1 << 12)  /* outer DF: the inner IPv4 header's; set for anything else */
+#define MPTM_TUNNEL_DF_UNSET (1 << 13)    /* no outer DF, and an identification per packet (RFC 6864, 4.2) */
+#define MPTM_TUNNEL_LABEL_FLOW (1 << 14)  /* outer flow label: a hash of the inner flow (RFC 6438) */
+#define MPTM_TUNNEL_LABEL_INHERIT (1 << 15) /* outer flow label: the inner one's, if there is one */
+#define MPTM_TUNNEL_UDP_CHECKSUM                                                                             \
+    (1 << 16) /* fill in the UDP checksum; over IPv6, want one in what is received */
+#define MPTM_TUNNEL_GRE_CHECKSUM (1 << 17) /* fill in, and want, the GRE checksum at l4_offset + 4 */
+#define MPTM_TUNNEL_SEQUENCE (1 << 18)     /* fill in, and want, the GRE sequence number at sequence_offset */
+#define MPTM_TUNNEL_ETHERTYPE (1 << 19)    /* fill in the payload's EtherType, 2 bytes, at type_offset */
+#define MPTM_TUNNEL_IP_PROTOCOL (1 << 20)  /* fill in the payload's IP protocol, 1 byte, at type_offset */
+#define MPTM_TUNNEL_GTPU_LENGTH (1 << 21)  /* fill in the GTP-U length, 2 bytes behind the UDP header's end  \
+                                            */
+#define MPTM_TUNNEL_MSS_CLAMP (1 << 22)    /* lower the MSS option of TCP SYNs, both ways */
+#define MPTM_TUNNEL_PCP_INHERIT (1 << 23)  /* the priority of the header's VLAN tags: the inner frame's */
+#define MPTM_TUNNEL_FLOOD (1 << 24)        /* takes and brings multicast and broadcast */
 
 /* How many critical GENEVE options a tunnel may have. */
 #define MPTM_MAX_CRITICAL 4
@@ -209,9 +212,10 @@ struct mptm_endpoint {
  * `tunnels`: two per tunnel id, of which `active` names the one in use, so that a change is written aside and
  * then comes into force with one store: no packet sees half of it.
  *
- * Fields of `header` that differ from packet to packet are zero in it: IPv4's total length, TOS and checksum, and
- * its TTL, DF and protocol where these are filled in; IPv6's payload length, traffic class and, where they are filled
- * in, flow label, hop limit and next header; UDP's source port, length and checksum; and what the flags name.
+ * Fields of `header` that differ from packet to packet are zero in it: IPv4's total length, TOS and checksum,
+ * and its TTL, DF and protocol where these are filled in; IPv6's payload length, traffic class and, where
+ * they are filled in, flow label, hop limit and next header; UDP's source port, length and checksum; and what
+ * the flags name.
  */
 struct mptm_tunnel {
     __u8 header[MPTM_MAX_HEADER]; /* the whole outer header */
@@ -223,21 +227,23 @@ struct mptm_tunnel {
     __u16 type_offset;     /* of the payload's type in `header` */
     __u16 sequence_offset; /* of GRE's sequence number in `header` */
     __u32 ip_sum;          /* IPv4: sum of the header's 16-bit words, as they are in memory */
-    __u32 sum;             /* UDP_CHECKSUM: sum of the 16-bit words, as they are in memory, of the pseudo header's
-                              addresses and protocol, and of all from l4_offset on; GRE_CHECKSUM: of all from l4_offset on */
-    __u32 mtu;             /* largest inner IP packet; tags of an inner frame count as part of it */
-    __u32 flags;           /* MPTM_TUNNEL_* */
-    __u32 device;          /* the underlay's slot in `devices` */
-    __u32 table;           /* its segment's route table */
-    __u32 port_count;      /* source ports: port_min and as many as this */
+    __u32 sum;        /* UDP_CHECKSUM: sum of the 16-bit words, as they are in memory, of the pseudo header's
+                         addresses and protocol, and of all from l4_offset on; GRE_CHECKSUM: of all from l4_offset on
+                       */
+    __u32 mtu;        /* largest inner IP packet; tags of an inner frame count as part of it */
+    __u32 flags;      /* MPTM_TUNNEL_* */
+    __u32 device;     /* the underlay's slot in `devices` */
+    __u32 table;      /* its segment's route table */
+    __u32 port_count; /* source ports: port_min and as many as this */
     __u16 port_min;
     __u16 protocol; /* enum mptm_protocol */
     __u8 inner_mac[6];
-    __u8 tos;      /* outer DSCP, in the upper six bits */
-    __u8 ttl;      /* TTL_INHERIT: what packets get that have none */
+    __u8 tos;           /* outer DSCP, in the upper six bits */
+    __u8 ttl;           /* TTL_INHERIT: what packets get that have none */
     __u32 has_local_id; /* 1: local_id is another than the header's */
-    __u32 local_id; /* the id of received packets */
-    __u32 critical[MPTM_MAX_CRITICAL]; /* GENEVE: class << 8 | type of the header's critical options; 0: none */
+    __u32 local_id;     /* the id of received packets */
+    __u32
+        critical[MPTM_MAX_CRITICAL]; /* GENEVE: class << 8 | type of the header's critical options; 0: none */
 };
 
 /* `tunnel_state`: by tunnel id, what the programs remember from packet to packet. */

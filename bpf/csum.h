@@ -1,27 +1,52 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The Internet checksum (RFC 1071) of an IPv4 header. */
+/*
+ * The Internet checksum (RFC 1071). Sums are of 16-bit words as they are in memory, whatever the byte order
+ * of the machine; they are added up in 32 bits and folded when needed.
+ */
 #ifndef MPTM_CSUM_H
 #define MPTM_CSUM_H
 
+#include "maps.h"
 #include "parse.h"
+
+static __always_inline __u32 csum_reduce(__u32 sum)
+{
+    sum = (sum & 0xffff) + (sum >> 16);
+    return (sum & 0xffff) + (sum >> 16);
+}
 
 static __always_inline __u16 csum_fold(__u32 sum)
 {
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return ~sum;
+    return ~csum_reduce(sum);
+}
+
+/* Two sums in one; neither is lost when 32 bits overflow. */
+static __always_inline __u32 csum_add(__u32 a, __u32 b)
+{
+    __u32 sum = a + b;
+
+    return sum + (sum < a);
+}
+
+/* Of an even number of bytes, known at compile time. */
+static __always_inline __u32 csum_words(const void *from, __u32 bytes)
+{
+    const __u16 *words = from;
+    __u32 sum = 0;
+
+#pragma clang loop unroll(full)
+    for (__u32 i = 0; i < bytes / 2; i++)
+        sum += words[i];
+    return sum;
 }
 
 /* Whether a received header sums up. The caller has checked that its 20 bytes are there and ihl >= 5. */
 static __always_inline int csum_ipv4_ok(struct iphdr *ip, void *end)
 {
     const __u16 *words = (const __u16 *)ip;
-    __u32 sum = 0;
+    __u32 sum = csum_words(ip, sizeof(*ip));
 
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 10; i++)
-        sum += words[i];
-    for (int i = 10; i < IPV4_MAX_HEADER / 2; i++) {
+    for (int i = sizeof(*ip) / 2; i < IPV4_MAX_HEADER / 2; i++) {
         if (i >= ip->ihl * 2)
             break;
         if ((void *)(words + i + 1) > end)
@@ -29,6 +54,118 @@ static __always_inline int csum_ipv4_ok(struct iphdr *ip, void *end)
         sum += words[i];
     }
     return csum_fold(sum) == 0;
+}
+
+/* How much is summed up at a time, and of how many pieces the longest packet is. */
+#define SUM_CHUNK 512
+#define SUM_CHUNKS (65536 / SUM_CHUNK + 1)
+
+struct sum_buffer {
+    __u8 bytes[SUM_CHUNK + 8];
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct sum_buffer);
+} sum_buffers SEC(".maps");
+
+struct sum_walk {
+    struct xdp_md *ctx;
+    struct sum_buffer *buffer;
+    __u32 at;
+    __u32 left;
+    __u32 sum;
+    __u32 failed;
+};
+
+static int sum_chunk(__u32 index, struct sum_walk *walk)
+{
+    struct sum_buffer *buffer = walk->buffer;
+    __u32 size = walk->left;
+
+    if (!size)
+        return 1;
+    if (size > SUM_CHUNK)
+        size = SUM_CHUNK;
+    /* What is beyond the end, to the next multiple of 4, counts as zero. */
+    *(__u32 *)&buffer->bytes[size & ~3U] = 0;
+    if (bpf_xdp_load_bytes(walk->ctx, walk->at, buffer->bytes, size)) {
+        walk->failed = 1;
+        return 1;
+    }
+    walk->sum = bpf_csum_diff(NULL, 0, (__be32 *)buffer->bytes, (size + 3) & ~3U, walk->sum);
+    walk->at += size;
+    walk->left -= size;
+    return 0;
+}
+
+/* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks
+ * over all of them. Returns 0 where they are not all there, which no sum of a packet is. */
+__noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 sum)
+{
+    __u32 zero = 0;
+    struct sum_walk walk = {
+        .ctx = ctx,
+        .buffer = bpf_map_lookup_elem(&sum_buffers, &zero),
+        .at = from,
+        .left = length,
+        .sum = sum,
+    };
+
+    if (!walk.buffer)
+        return 0;
+    if (length <= SUM_CHUNK)
+        sum_chunk(0, &walk);
+    else
+        bpf_loop(SUM_CHUNKS, sum_chunk, &walk, 0);
+    return walk.failed || walk.left ? 0 : walk.sum;
+}
+
+/* The sum of addresses, protocol and length that a transport checksum covers, too (RFC 768, RFC 8200, 8.1).
+ * Mapped addresses' first words make no difference but for 0xffff, which is zero in ones' complement. */
+static __always_inline __u32 csum_pseudo(const __u8 *source, const __u8 *destination, __u8 protocol,
+                                         __u32 length)
+{
+    __u32 sum = csum_words(source, 16) + csum_words(destination, 16);
+
+    return sum + bpf_htons(protocol) + bpf_htons(length) + bpf_htons(length >> 16);
+}
+
+/* The sum of the inner packet's bytes from `from` to `length`, the frame's end. Where its transport checksum
+ * covers all the rest, nothing has to be walked over: that sums up to the complement of its pseudo header. */
+__noinline __u32 csum_inner(struct xdp_md *ctx, struct inner *inner, __u32 from, __u32 length)
+{
+    if (!inner)
+        return 0;
+    __u32 l4 = inner->l4;
+    __u32 covered = inner->end - l4;
+
+    if (l4 && inner->end == length && !(inner->flags & (INNER_FRAGMENT | INNER_EXTENDED)) && l4 > from) {
+        __u32 sum = csum_range(ctx, from, l4 - from, 0);
+        __u32 rest = csum_reduce(csum_pseudo(inner->source, inner->destination, inner->protocol, covered));
+        __be16 udp[2];
+
+        switch (inner->protocol) {
+        case IPPROTO_TCP:
+            return csum_add(sum, rest ^ 0xffff);
+        case IPPROTO_UDP:
+            /* Length and checksum: none, or of another length, says nothing. */
+            if (!bpf_xdp_load_bytes(ctx, l4 + 4, udp, sizeof(udp)) && udp[1] && udp[0] == bpf_htons(covered))
+                return csum_add(sum, rest ^ 0xffff);
+            break;
+        case NEXT_ICMPV6:
+            if (inner->kind == KIND_IPV6)
+                return csum_add(sum, rest ^ 0xffff);
+            break;
+        case IPPROTO_ICMP:
+            /* It covers just itself. */
+            if (inner->kind == KIND_IPV4)
+                return sum;
+        }
+    }
+    return csum_range(ctx, from, length - from, 0);
 }
 
 #endif

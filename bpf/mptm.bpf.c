@@ -4,15 +4,109 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "check.h"
 #include "decap.h"
+#include "echo.h"
 #include "encap.h"
+#include "forward.h"
+#include "icmp.h"
 #include "linear.h"
 #include "maps.h"
+#include "neigh.h"
+#include "outer.h"
 #include "parse.h"
 #include "route.h"
 #include "stats.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+/* ARP probes and the like have no source, and solicitations may come from link-local addresses, which are in
+ * no table. */
+static __always_inline int may_be_anybody(const struct inner *inner)
+{
+    if (inner->kind != KIND_ARP && inner->kind != KIND_SOLICITATION)
+        return 0;
+    return is_unspecified(inner->source) || is_link_local(inner->source);
+}
+
+/* Where a solicitation from a link-local address came from, for the answer to find its way. */
+static __always_inline void remember(__u32 table, const struct inner *inner, __u16 target, __u32 id,
+                                     const __u8 *mac)
+{
+    struct mptm_route from = {.id = id, .target = target};
+
+    if (inner->kind != KIND_SOLICITATION || !is_link_local(inner->source))
+        return;
+    if (mac)
+        __builtin_memcpy(from.mac, mac, ETH_ALEN);
+    link_local_learn(table, inner, &from);
+}
+
+/* Where the packet goes; what answers a link-local address goes where that was heard of. */
+static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
+                                    struct mptm_route *route)
+{
+    if (route_between(pairs, table, inner->destination, route))
+        return 1;
+    return inner->kind == KIND_ADVERTISEMENT && is_link_local(inner->destination) &&
+           link_local_find(table, inner, route);
+}
+
+/* To another workload of this node. */
+static __always_inline int send_local(struct xdp_md *ctx, struct inner *inner,
+                                      const struct mptm_interface *interface, const struct mptm_route *route)
+{
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
+    int error;
+
+    if (route->id == interface->slot)
+        return XDP_PASS; /* for itself: a gratuitous ARP, say */
+    if (data + ETH_HLEN > end)
+        return DROP(MPTM_DROP_MALFORMED);
+    if (is_same_mac(data, interface->mac)) {
+        error = decrement_ttl(data, end, inner);
+        if (error)
+            return error;
+    }
+    set_destination(data, route->mac);
+    return redirect_to(route->id);
+}
+
+static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inner *inner,
+                                       struct mptm_interface *interface, __u32 length)
+{
+    struct mptm_tunnel *tunnel = tunnel_find(id);
+    int verdict;
+
+    if (!tunnel)
+        return DROP(MPTM_DROP_NO_TUNNEL);
+    __u32 size = length - ETH_HLEN;
+
+    if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
+        if (!is_ip(inner))
+            return answer_neighbour(ctx, inner, interface, length);
+        size = inner->end - inner->l3;
+    }
+    if (size > tunnel->mtu) {
+        __u32 tags = tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD ? 0 : inner->tags;
+
+        verdict = too_big(ctx, inner, tunnel->mtu - tags, length);
+    } else {
+        verdict = encapsulate(ctx, tunnel, inner, interface, id);
+        if (!verdict)
+            verdict = send_outer(ctx, tunnel, interface);
+    }
+    if (!REASON_OF(verdict)) {
+        struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
+
+        if (stats)
+            count(&stats->encap, length);
+    }
+    if (tunnel->flags & MPTM_TUNNEL_DEBUG)
+        tell(ctx, id, MPTM_PROGRAM_ENCAP, verdict);
+    return verdict;
+}
 
 static __always_inline int encap(struct xdp_md *ctx, __u32 length)
 {
@@ -25,125 +119,157 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     if (!entry || entry->role != MPTM_ROLE_WORKLOAD)
         return XDP_PASS;
     interface = *entry; /* for the reason that routes are copied */
-    linearize(ctx, length, INNER_LOOK);
-
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
-    enum kind kind = parse_inner(data, data + 2 * ETH_ALEN, end, length - 2 * ETH_ALEN, &inner);
-
-    if (kind == KIND_OTHER)
+    switch (parse_inner(ctx, 0, 2 * ETH_ALEN, length, &inner)) {
+    case KIND_OTHER:
         return XDP_PASS;
-    if (kind == KIND_MALFORMED)
+    case KIND_GROUP:
+        return LEAVE(MPTM_DROP_GROUP);
+    case KIND_MALFORMED:
         return DROP(MPTM_DROP_MALFORMED);
-
-    int is_own = route_find(interface.table, inner.source, &own) && own.target == MPTM_TARGET_WORKLOAD &&
+    }
+    __u32 table = table_for(interface.table, &inner);
+    int is_own = route_find(table, inner.source, &own) && own.target == MPTM_TARGET_WORKLOAD &&
                  own.id == interface.slot;
 
-    if (!route_between(is_own ? own.pairs : 0, interface.table, inner.destination, &route))
+    if (!find_way(is_own ? own.pairs : 0, table, &inner, &route))
         return XDP_PASS;
-    if (!is_own && !(kind == KIND_ARP && is_unspecified(inner.source)))
+    if (!is_own && !may_be_anybody(&inner))
         return DROP(MPTM_DROP_SOURCE);
-    if (route.target == MPTM_TARGET_WORKLOAD) {
-        if (route.id == interface.slot)
-            return XDP_PASS; /* for itself: a gratuitous ARP, say */
-        if (data + ETH_ALEN > end)
-            return DROP(MPTM_DROP_MALFORMED);
-        set_destination(data, route.mac);
-        return redirect_to(route.id);
+    if (inner.kind == KIND_SOLICITATION) {
+        __u8 *macs = (void *)(long)ctx->data;
+
+        if ((void *)macs + 2 * ETH_ALEN <= (void *)(long)ctx->data_end)
+            remember(table, &inner, MPTM_TARGET_WORKLOAD, interface.slot, macs + ETH_ALEN);
     }
-
-    struct mptm_tunnel *tunnel = tunnel_find(route.id);
-
-    if (!tunnel)
-        return DROP(MPTM_DROP_NO_TUNNEL);
-    int verdict = encapsulate(ctx, tunnel, &inner, length);
-
-    if (!verdict)
-        verdict = send_outer(ctx, tunnel, &interface);
-    if (verdict >= 0) {
-        struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &route.id);
-
-        if (stats)
-            count(&stats->encap, length);
+    switch (route.target) {
+    case MPTM_TARGET_GATEWAY:
+        return answer_neighbour(ctx, &inner, &interface, length);
+    case MPTM_TARGET_WORKLOAD:
+        return send_local(ctx, &inner, &interface, &route);
     }
-    if (tunnel->flags & MPTM_TUNNEL_DEBUG)
-        tell(ctx, route.id, MPTM_PROGRAM_ENCAP, verdict);
-    return verdict;
+    return send_tunnel(ctx, route.id, &inner, &interface, length);
 }
 
 /* Where a decapsulated frame goes, or why it may not. */
 static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, const struct outer *outer,
-                                   void *data, void *end, struct mptm_route *destination)
+                                   const struct inner *inner, struct mptm_route *destination)
 {
-    __u32 strip = outer->strip;
-    void *frame = data + strip;
     struct mptm_route back;
-    struct inner inner;
 
-    if (strip > OUTER_MAX)
-        return DROP(MPTM_DROP_OUTER_LENGTH);
-    enum kind kind = parse_inner(outer->endpoint.protocol == MPTM_PROTOCOL_VLAN ? data : frame,
-                                 frame + 2 * ETH_ALEN, end, outer->length - strip - 2 * ETH_ALEN, &inner);
-
-    if (outer->length < strip + 2 * ETH_ALEN || kind == KIND_MALFORMED)
+    switch (inner->kind) {
+    case KIND_MALFORMED:
         return DROP(MPTM_DROP_INNER_MALFORMED);
-    if (kind == KIND_OTHER)
+    case KIND_GROUP:
+        return DROP(MPTM_DROP_INNER_GROUP);
+    case KIND_OTHER:
         return DROP(MPTM_DROP_INNER_UNSUPPORTED);
+    case KIND_IPV4:
+        if (outer->payload == PAYLOAD_IPV6)
+            return DROP(MPTM_DROP_TUNNEL_PAYLOAD);
+        break;
+    case KIND_IPV6:
+        if (outer->payload == PAYLOAD_IPV4)
+            return DROP(MPTM_DROP_TUNNEL_PAYLOAD);
+    }
+    __u32 table = table_for(tunnel->table, inner);
+    int is_local = find_way(0, table, inner, destination) && destination->target == MPTM_TARGET_WORKLOAD;
 
-    int is_local = route_find(tunnel->table, inner.destination, destination) &&
-                   destination->target == MPTM_TARGET_WORKLOAD;
-
-    if (!(kind == KIND_ARP && is_unspecified(inner.source)) &&
-        !(route_between(is_local ? destination->pairs : 0, tunnel->table, inner.source, &back) &&
+    if (!may_be_anybody(inner) &&
+        !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
           back.target == MPTM_TARGET_TUNNEL && back.id == id))
         return DROP(MPTM_DROP_INNER_SOURCE);
-    return is_local ? 0 : DROP(MPTM_DROP_INNER_NO_ROUTE);
+    if (!is_local)
+        return DROP(MPTM_DROP_INNER_NO_ROUTE);
+    remember(table, inner, MPTM_TARGET_TUNNEL, id, NULL);
+    return 0;
+}
+
+/* What is of a tunnel protocol, but no tunnel's. */
+static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, __u32 length)
+{
+    __u32 protocol = outer->endpoint.protocol;
+
+    if (is_vlan_protocol(outer))
+        return XDP_PASS;
+    if (protocol == MPTM_PROTOCOL_GRETAP)
+        protocol = MPTM_PROTOCOL_GRE;
+    if (protocol == MPTM_PROTOCOL_GRE)
+        outer->endpoint.port = 0;
+    outer->endpoint.id = 0;
+    outer->endpoint.protocol = protocol | MPTM_ANY_ID;
+    int is_far_end = bpf_map_lookup_elem(&endpoints, &outer->endpoint) != NULL;
+
+    if (is_far_end && protocol == MPTM_PROTOCOL_GRE)
+        return DROP(MPTM_DROP_TUNNEL_ID);
+    if (is_far_end && outer->is_echo)
+        return answer_echo(ctx, outer, length);
+    return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
+}
+
+/* Checks all of the packet, as it came, and looks up where it goes. Returns 0, or a drop. */
+static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struct inner *inner,
+                                  struct mptm_tunnel *tunnel, __u32 id, struct mptm_route *destination)
+{
+    __u32 reason = check_outer(ctx, outer, tunnel);
+    __u32 at = outer->strip, macs = at;
+    int verdict;
+
+    if (reason)
+        return DROP(reason);
+    if (outer->payload != PAYLOAD_ETHERNET)
+        macs = NO_MACS;
+    else if (is_vlan_protocol(outer))
+        macs = 0;
+    if (macs != NO_MACS)
+        at += 2 * ETH_ALEN;
+    parse_inner(ctx, macs, at, outer->length, inner);
+    verdict = deliver(tunnel, id, outer, inner, destination);
+    if (verdict)
+        return verdict;
+    if (outer->has_sequence && tunnel->flags & MPTM_TUNNEL_SEQUENCE && !take_sequence(outer, id))
+        return DROP(MPTM_DROP_TUNNEL_SEQUENCE);
+    return 0;
 }
 
 static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
+    struct inner inner = {};
     struct mptm_route destination;
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);
-    if (!parse_outer((void *)(long)ctx->data, (void *)(long)ctx->data_end, length, &outer))
+    if (!parse_outer(ctx, &outer, length))
         return XDP_PASS;
     __u32 *entry = bpf_map_lookup_elem(&endpoints, &outer.endpoint);
 
     if (!entry)
-        return XDP_PASS;
+        return leave_stray(ctx, &outer, length);
     __u32 id = *entry;
     struct mptm_tunnel *tunnel = tunnel_find(id);
 
     if (!tunnel)
         return XDP_PASS;
-    linearize(ctx, length, outer.strip + INNER_LOOK);
+    if (outer.is_control)
+        return LEAVE(MPTM_DROP_OAM);
+    int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
+    __u32 size = outer.length - outer.strip;
 
-    void *data = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
-    int verdict = DROP(check_outer(data, end, &outer));
-
-    if (!verdict)
-        verdict = deliver(tunnel, id, &outer, data, end, &destination);
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
-    verdict = decapsulate(ctx, &outer, length);
+    if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner.protocol == IPPROTO_TCP)
+        clamp_mss(ctx, &inner, tunnel->mtu - (inner.kind == KIND_IPV6 ? 60 : 40));
+    verdict = decapsulate(ctx, &outer, &inner, &destination);
     if (verdict)
         return verdict;
-    data = (void *)(long)ctx->data;
-    end = (void *)(long)ctx->data_end;
-    if (data + ETH_ALEN > end)
-        return DROP(MPTM_DROP_INNER_MALFORMED);
-    set_destination(data, destination.mac);
     verdict = redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
 
-    if (verdict >= 0 && stats)
-        count(&stats->decap, outer.length - outer.strip);
+    if (!REASON_OF(verdict) && stats)
+        count(&stats->decap, size);
     return verdict;
 }
 

@@ -1,26 +1,54 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Parsing, with every bounds check inside: callers read like a state machine. Nothing here knows of xdp_md,
- * so that a tc program can use it as it is.
+ * Parsing of what workloads send and tunnels carry: who it is from and for, and what encapsulation wants to
+ * know of it. All bounds checks are inside, so that callers read like a state machine.
  */
 #ifndef MPTM_PARSE_H
 #define MPTM_PARSE_H
 
+#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/udp.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "linear.h"
+
 #define VLAN_TAGS 2
 #define VLAN_VID 0x0fff
+#define VLAN_PCP_SHIFT 13
+#define IPV4_DF 0x4000
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_OFFSET 0x1fff
 #define IPV4_MAX_HEADER 60
+#define IPV6_LABEL 0x000fffff
+#define ECN_MASK 0x03
+#define ECN_ECT_1 0x01
+#define ECN_CE 0x03
 
-/* As far as parse_inner looks: to the ports. */
-#define INNER_LOOK (ETH_HLEN + VLAN_TAGS * sizeof(struct vlan_tag) + IPV4_MAX_HEADER + 4)
+/* Linux's uapi has no names for these (RFC 8200, 4.1; RFC 4302). */
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
+#define NEXT_AUTHENTICATION 51
+#define NEXT_ICMPV6 58
+#define NEXT_DESTINATION 60
+/* How many extension headers of a packet are looked behind. */
+#define IPV6_EXTENSIONS 6
+
+/* Neighbour discovery (RFC 4861, 4.3 and 4.4). */
+#define ND_SOLICITATION 135
+#define ND_ADVERTISEMENT 136
+#define ND_HOP_LIMIT 255
+
+/* As far as parse_inner looks directly: to the end of a neighbour discovery message's target. */
+#define INNER_LOOK                                                                                           \
+    (ETH_HLEN + VLAN_TAGS * sizeof(struct vlan_tag) + sizeof(struct ipv6hdr) + sizeof(struct nd_message))
+/* Beyond this no inner header begins. */
+#define INNER_FARTHEST 0x3ff
 
 struct vlan_tag {
     __be16 tci;
@@ -40,19 +68,58 @@ struct arp {
     __u8 target[4];
 };
 
+/* RFC 4861, 4.3 and 4.4, without options. */
+struct nd_message {
+    __u8 type;
+    __u8 code;
+    __be16 checksum;
+    __be32 flags;
+    __u8 target[16];
+};
+
+/* RFC 8200, 4.5. */
+struct fragment_header {
+    __u8 next;
+    __u8 reserved;
+    __be16 offset; /* 13 bits, 2 reserved, and whether more follow */
+    __be32 id;
+};
+#define FRAGMENT_OFFSET 0xfff8
+#define FRAGMENT_MORE 0x0001
+
 enum kind {
     KIND_OTHER,     /* neither IP nor ARP, or nothing that has one destination */
     KIND_MALFORMED, /* wrong headers or lengths */
+    KIND_GROUP,     /* for several: multicast, broadcast */
     KIND_IPV4,
+    KIND_IPV6,
     KIND_ARP,
+    KIND_SOLICITATION,  /* neighbour discovery: who has the target? */
+    KIND_ADVERTISEMENT, /* the target is here */
 };
 
-/* Who a frame is from and for; for ARP, the sender and the target. */
+#define INNER_DF (1 << 0)       /* an IPv4 packet that may not be fragmented */
+#define INNER_FRAGMENT (1 << 1) /* a part of a datagram */
+#define INNER_LATER (1 << 2)    /* and not its first part */
+#define INNER_EXTENDED (1 << 3) /* it has IPv6 extension headers */
+
+/* Who a frame is from and for. For ARP these are sender and target; for a solicitation the destination is the
+ * target, and for an advertisement the source is. */
 struct inner {
     __u8 source[16]; /* as in abi.h */
     __u8 destination[16];
-    __u32 ports; /* both, as they stand in the packet; zero where there are none, and for every fragment */
-    __u32 protocol;
+    __u32 ports;   /* both, as they stand in the packet; zero where there are none, and for every fragment */
+    __u32 label;   /* IPv6 flow label */
+    __u32 l3;      /* where in the frame the IP header is, or ARP */
+    __u32 l4;      /* where the transport header is; 0 if it is not here or not known */
+    __u32 end;     /* behind the IP packet */
+    __u16 tags;    /* bytes of VLAN tags */
+    __u8 kind;     /* enum kind */
+    __u8 flags;    /* INNER_* */
+    __u8 protocol; /* of the transport header */
+    __u8 ttl;      /* or hop limit; 0 if it is no IP packet */
+    __u8 tos;      /* or traffic class */
+    __u8 pcp;      /* of its tag, else by its DSCP */
 };
 
 static __always_inline void map_ipv4(__u8 *to, const void *address)
@@ -70,81 +137,266 @@ static __always_inline int is_vlan(__be16 type)
     return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline enum kind parse_ipv4(void *at, void *end, __u32 length, struct inner *inner)
+/* 0.0.0.0, the sender of an ARP probe (RFC 5227), whose mapped form has a third word; and ::. */
+static __always_inline int is_unspecified(const __u8 *address)
 {
-    struct iphdr *ip = at;
+    const __u32 *words = (const __u32 *)address;
 
-    if ((void *)(ip + 1) > end)
+    return (words[0] | words[1] | words[3]) == 0 && (words[2] == 0 || words[2] == bpf_htonl(0xffff));
+}
+
+/* fe80::/10. */
+static __always_inline int is_link_local(const __u8 *address)
+{
+    return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+static __always_inline int has_ports(__u8 protocol)
+{
+    return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+static __always_inline enum kind parse_ipv4(void *data, void *end, struct inner *inner)
+{
+    __u32 at = inner->l3;
+    struct iphdr *ip = data + at;
+
+    if (at > INNER_FARTHEST || (void *)(ip + 1) > end)
         return KIND_MALFORMED;
     __u32 header = ip->ihl * 4;
     __u32 total = bpf_ntohs(ip->tot_len);
 
-    if (ip->version != 4 || header < sizeof(*ip) || total < header || total > length)
+    if (ip->version != 4 || header < sizeof(*ip) || total < header || inner->l3 + total > inner->end)
         return KIND_MALFORMED;
-    /* Multicast and above: class D and E, and the limited broadcast address. */
-    if ((bpf_ntohl(ip->daddr) >> 28) >= 0xe)
-        return KIND_OTHER;
+    inner->end = inner->l3 + total;
     map_ipv4(inner->source, &ip->saddr);
     map_ipv4(inner->destination, &ip->daddr);
     inner->protocol = ip->protocol;
-    inner->ports = 0;
-    /* All fragments of a datagram must hash alike, and only the first has ports. */
+    inner->ttl = ip->ttl;
+    inner->tos = ip->tos;
+    if (ip->frag_off & bpf_htons(IPV4_DF))
+        inner->flags |= INNER_DF;
     if (ip->frag_off & bpf_htons(IPV4_MORE_FRAGMENTS | IPV4_OFFSET))
-        return KIND_IPV4;
-    if (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_UDP || ip->protocol == IPPROTO_SCTP) {
-        __u32 *ports = at + header;
+        inner->flags |= INNER_FRAGMENT;
+    if (ip->frag_off & bpf_htons(IPV4_OFFSET))
+        inner->flags |= INNER_LATER;
+    else
+        inner->l4 = inner->l3 + header;
+    /* All fragments of a datagram must hash alike, and only the first has ports. */
+    if (!(inner->flags & INNER_FRAGMENT) && has_ports(ip->protocol)) {
+        __u32 *ports = (void *)ip + header;
 
-        if ((void *)(ports + 1) <= end && total >= header + 4)
+        if ((void *)(ports + 1) <= end && total >= header + sizeof(*ports))
             inner->ports = *ports;
     }
-    return KIND_IPV4;
+    /* Multicast and above: class D and E, and the limited broadcast address. */
+    return (bpf_ntohl(ip->daddr) >> 28) >= 0xe ? KIND_GROUP : KIND_IPV4;
 }
 
-static __always_inline enum kind parse_arp(void *at, void *end, __u32 length, struct inner *inner)
+/*
+ * Looks behind extension headers, as far as there are not too many: to the transport header, or to what is
+ * not known. Fields of a fragment's first header are the same in all fragments, and so is the protocol that
+ * is found here.
+ */
+static __noinline int skip_extensions(struct xdp_md *ctx, struct inner *inner)
 {
-    struct arp *arp = at;
+    __u32 at = inner->l3 + sizeof(struct ipv6hdr);
+    struct fragment_header header;
 
-    if ((void *)(arp + 1) > end || length < sizeof(*arp))
+    for (int i = 0; i < IPV6_EXTENSIONS; i++) {
+        __u8 next = inner->protocol;
+        __u32 length;
+
+        if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_FRAGMENT &&
+            next != NEXT_AUTHENTICATION && next != NEXT_DESTINATION) {
+            inner->l4 = at;
+            return KIND_IPV6;
+        }
+        if (at + sizeof(header) > inner->end || bpf_xdp_load_bytes(ctx, at, &header, sizeof(header)))
+            return KIND_MALFORMED;
+        inner->flags |= INNER_EXTENDED;
+        inner->protocol = header.next;
+        /* In 8 bytes, without the first 8; in 4 bytes, without the first 8, for authentication. */
+        length = (header.reserved + 1) * 8;
+        if (next == NEXT_AUTHENTICATION)
+            length = (header.reserved + 2) * 4;
+        if (next == NEXT_FRAGMENT) {
+            length = sizeof(header);
+            if (header.offset & bpf_htons(FRAGMENT_OFFSET | FRAGMENT_MORE))
+                inner->flags |= INNER_FRAGMENT;
+            if (header.offset & bpf_htons(FRAGMENT_OFFSET)) {
+                inner->flags |= INNER_LATER;
+                return KIND_IPV6;
+            }
+        }
+        at += length;
+        if (at > inner->end)
+            return KIND_MALFORMED;
+    }
+    return KIND_IPV6;
+}
+
+/* Neighbour discovery is about its target. Other messages are for whom their packet is for. */
+static __always_inline enum kind parse_nd(void *data, void *end, struct inner *inner, enum kind kind)
+{
+    __u32 at = inner->l3 + sizeof(struct ipv6hdr);
+    struct nd_message *message = data + at;
+
+    if (at > INNER_FARTHEST || (void *)(message + 1) > end || inner->ttl != ND_HOP_LIMIT ||
+        message->code != 0 || at + sizeof(*message) > inner->end)
+        return kind;
+    if (message->type == ND_SOLICITATION) {
+        __builtin_memcpy(inner->destination, message->target, sizeof(message->target));
+        return KIND_SOLICITATION;
+    }
+    if (message->type == ND_ADVERTISEMENT && kind == KIND_IPV6) {
+        __builtin_memcpy(inner->source, message->target, sizeof(message->target));
+        return KIND_ADVERTISEMENT;
+    }
+    return kind;
+}
+
+static __always_inline enum kind parse_ipv6(struct xdp_md *ctx, void *data, void *end, struct inner *inner,
+                                            int has_neighbours)
+{
+    __u32 at = inner->l3;
+    struct ipv6hdr *ip = data + at;
+
+    if (at > INNER_FARTHEST || (void *)(ip + 1) > end)
+        return KIND_MALFORMED;
+    __u32 total = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+    __u32 first = bpf_ntohl(*(__be32 *)ip);
+
+    if (ip->version != 6 || inner->l3 + total > inner->end)
+        return KIND_MALFORMED;
+    inner->end = inner->l3 + total;
+    __builtin_memcpy(inner->source, &ip->saddr, sizeof(inner->source));
+    __builtin_memcpy(inner->destination, &ip->daddr, sizeof(inner->destination));
+    inner->protocol = ip->nexthdr;
+    inner->ttl = ip->hop_limit;
+    inner->tos = first >> 20;
+    inner->label = first & IPV6_LABEL;
+
+    enum kind kind = inner->destination[0] == 0xff ? KIND_GROUP : KIND_IPV6;
+
+    if (inner->protocol == NEXT_ICMPV6 && has_neighbours) {
+        inner->l4 = inner->l3 + sizeof(*ip);
+        return parse_nd(data, end, inner, kind);
+    }
+    if (has_ports(inner->protocol)) {
+        __u32 *ports = (void *)(ip + 1);
+
+        inner->l4 = inner->l3 + sizeof(*ip);
+        if ((void *)(ports + 1) <= end && total >= sizeof(*ip) + sizeof(*ports))
+            inner->ports = *ports;
+        return kind;
+    }
+    if (skip_extensions(ctx, inner) == KIND_MALFORMED)
+        return KIND_MALFORMED;
+    if (has_ports(inner->protocol) && inner->l4 && !(inner->flags & INNER_FRAGMENT) &&
+        inner->l4 + sizeof(inner->ports) <= inner->end)
+        bpf_xdp_load_bytes(ctx, inner->l4, &inner->ports, sizeof(inner->ports));
+    return kind;
+}
+
+static __always_inline enum kind parse_arp(void *data, void *end, struct inner *inner)
+{
+    __u32 at = inner->l3;
+    struct arp *arp = data + at;
+
+    if (at > INNER_FARTHEST || (void *)(arp + 1) > end || at + sizeof(*arp) > inner->end)
         return KIND_MALFORMED;
     if (arp->hardware != bpf_htons(1) || arp->protocol != bpf_htons(ETH_P_IP) || arp->hardware_len != 6 ||
         arp->protocol_len != 4)
         return KIND_OTHER;
     map_ipv4(inner->source, arp->sender);
     map_ipv4(inner->destination, arp->target);
-    inner->protocol = 0;
-    inner->ports = 0;
     return KIND_ARP;
 }
 
-/*
- * Reads a frame from its EtherType on: `at` points to it, `macs` to the destination address, and `length` is
- * how much of the frame, from `at`, there is in all buffers together; what lies behind is padding, and none
- * of the frame.
- */
-static __always_inline enum kind parse_inner(void *macs, void *at, void *end, __u32 length,
+static __always_inline enum kind parse_frame(struct xdp_md *ctx, void *data, void *end, __u32 macs, __u32 at,
                                              struct inner *inner)
 {
+    void *destination = data + macs;
     __be16 type = 0;
 
-    if (macs + ETH_ALEN > end || at + sizeof(type) > end || length < sizeof(type))
+    if (destination + ETH_ALEN > end || data + at + sizeof(type) > end || at + sizeof(type) > inner->end)
         return KIND_MALFORMED;
-    type = *(__be16 *)at;
-    at += sizeof(type);
-    length -= sizeof(type);
-    for (int i = 0; i < VLAN_TAGS && is_vlan(type); i++) {
-        struct vlan_tag *tag = at;
+    int is_group = *(__u8 *)destination & 1;
 
-        if ((void *)(tag + 1) > end || length < sizeof(*tag))
+    type = *(__be16 *)(data + at);
+    at += sizeof(type);
+    for (int i = 0; i < VLAN_TAGS && is_vlan(type); i++) {
+        struct vlan_tag *tag = data + at;
+
+        if ((void *)(tag + 1) > end || at + sizeof(*tag) > inner->end)
             return KIND_MALFORMED;
+        if (i == 0)
+            inner->pcp = bpf_ntohs(tag->tci) >> VLAN_PCP_SHIFT;
         type = tag->type;
-        at = tag + 1;
-        length -= sizeof(*tag);
+        at += sizeof(*tag);
+        inner->tags += sizeof(*tag);
     }
+    inner->l3 = at;
     if (type == bpf_htons(ETH_P_ARP))
-        return parse_arp(at, end, length, inner);
-    if (type != bpf_htons(ETH_P_IP) || (*(__u8 *)macs & 1))
-        return KIND_OTHER;
-    return parse_ipv4(at, end, length, inner);
+        return parse_arp(data, end, inner);
+
+    enum kind kind = KIND_OTHER;
+
+    if (type == bpf_htons(ETH_P_IP))
+        kind = parse_ipv4(data, end, inner);
+    else if (type == bpf_htons(ETH_P_IPV6))
+        kind = parse_ipv6(ctx, data, end, inner, 1);
+    else if (is_group)
+        kind = KIND_GROUP;
+    if (!inner->tags)
+        inner->pcp = inner->tos >> 5;
+    /* A packet for one, in a frame for all: nobody's to forward. */
+    if (is_group && (kind == KIND_IPV4 || kind == KIND_IPV6))
+        kind = KIND_GROUP;
+    return kind;
+}
+
+/* In the place of where the MAC addresses are: there are none, the IP header begins at once. */
+#define NO_MACS ((__u32)-1)
+
+/*
+ * Reads a frame. `macs` is where its MAC addresses are, `at` its EtherType, or its IP header with NO_MACS;
+ * `end` is behind all of it that counts: what lies there is padding. Everything is from the beginning of the
+ * buffer. Returns the kind, which is also in `inner`. A function of its own for the verifier, which looks at
+ * it once.
+ */
+__noinline int parse_inner(struct xdp_md *ctx, __u32 macs, __u32 at, __u32 end, struct inner *inner)
+{
+    enum kind kind;
+
+    if (!inner)
+        return KIND_MALFORMED;
+    __builtin_memset(inner, 0, sizeof(*inner));
+    inner->end = end;
+    inner->l3 = at;
+    if (at > INNER_FARTHEST || (macs > INNER_FARTHEST && macs != NO_MACS))
+        return KIND_MALFORMED;
+    linearize(ctx, end, at - 2 * ETH_ALEN + INNER_LOOK);
+
+    void *data = (void *)(long)ctx->data;
+    void *data_end = (void *)(long)ctx->data_end;
+
+    if (macs != NO_MACS) {
+        kind = parse_frame(ctx, data, data_end, macs, at, inner);
+    } else {
+        __u8 *version = data + at;
+
+        if ((void *)(version + 1) > data_end || at >= end)
+            return KIND_MALFORMED;
+        kind = KIND_MALFORMED;
+        if (*version >> 4 == 4)
+            kind = parse_ipv4(data, data_end, inner);
+        else if (*version >> 4 == 6)
+            kind = parse_ipv6(ctx, data, data_end, inner, 0);
+    }
+    inner->kind = kind;
+    return kind;
 }
 
 #endif

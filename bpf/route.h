@@ -10,6 +10,14 @@
 #define ADDRESS_BITS 128
 #define TABLE_BITS 32
 
+/* IPv6 addresses have tables of their own. */
+static __always_inline __u32 table_for(__u32 table, const struct inner *inner)
+{
+    int is_ipv4 = inner->kind == KIND_IPV4 || inner->kind == KIND_ARP;
+
+    return is_ipv4 ? table : table | MPTM_TABLE_IPV6;
+}
+
 /*
  * The most specific route for an address; a trie lookup only where there is no host route. Returns whether
  * there is one. It is copied because a deleted element's memory may hold another key's route while this
@@ -39,7 +47,47 @@ static __always_inline int route_find(__u32 table, const __u8 *address, struct m
 static __always_inline int route_between(__u32 pairs, __u32 table, const __u8 *remote,
                                          struct mptm_route *found)
 {
-    return (pairs && route_find(pairs, remote, found)) || route_find(table, remote, found);
+    return (pairs && route_find(pairs | (table & MPTM_TABLE_IPV6), remote, found)) ||
+           route_find(table, remote, found);
+}
+
+/*
+ * Link-local addresses are in no file, but hosts use them as sources of the neighbour solicitations by which
+ * they see whether a neighbour is still there (RFC 4861, 7.2.2): the answers must find their way back. So
+ * where such a solicitation came from is remembered, for a while.
+ */
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 4096);
+    __type(key, struct mptm_route_key);
+    __type(value, struct mptm_route);
+} link_locals SEC(".maps");
+
+static __always_inline void link_local_key(struct mptm_route_key *key, __u32 table, const __u8 *address)
+{
+    key->table = table;
+    __builtin_memcpy(key->address, address, sizeof(key->address));
+}
+
+static __noinline void link_local_learn(__u32 table, const struct inner *inner, const struct mptm_route *from)
+{
+    struct mptm_route_key key;
+
+    link_local_key(&key, table, inner->source);
+    bpf_map_update_elem(&link_locals, &key, from, BPF_ANY);
+}
+
+static __noinline int link_local_find(__u32 table, const struct inner *inner, struct mptm_route *found)
+{
+    struct mptm_route_key key;
+
+    link_local_key(&key, table, inner->destination);
+    struct mptm_route *route = bpf_map_lookup_elem(&link_locals, &key);
+
+    if (!route)
+        return 0;
+    *found = *route;
+    return 1;
 }
 
 static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
@@ -55,27 +103,10 @@ static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
     return bpf_map_lookup_elem(&tunnels, &index);
 }
 
-/* 0.0.0.0, the sender of an ARP probe (RFC 5227), whose mapped form has a third word; and ::. */
-static __always_inline int is_unspecified(const __u8 *address)
-{
-    const __u32 *words = (const __u32 *)address;
-
-    return (words[0] | words[1] | words[3]) == 0;
-}
-
 static __always_inline int redirect_to(__u32 slot)
 {
     return bpf_redirect_map(&devices, slot, XDP_DROP) == XDP_REDIRECT ? XDP_REDIRECT
                                                                       : DROP(MPTM_DROP_NO_DEVICE);
-}
-
-/* Writes a MAC address over the frame's destination, unless that is a group or there is none to write. */
-static __always_inline void set_destination(__u8 *frame, const __u8 *mac)
-{
-    if (frame[0] & 1)
-        return;
-    if (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5])
-        __builtin_memcpy(frame, mac, ETH_ALEN);
 }
 
 #endif

@@ -5,8 +5,18 @@
 
 #include "maps.h"
 
-/* What the packet path returns: an XDP action, or a drop with its reason. */
-#define DROP(reason) (-(int)(reason))
+/*
+ * What the packet path returns: an XDP action, and why, if it is not simply on its way. 0 is none of them: go
+ * on.
+ */
+#define VERDICT(action, reason) ((action) | (reason) << 8)
+#define DROP(reason) VERDICT(XDP_DROP, reason)
+/* To the host's stack, as no tunnel's. */
+#define LEAVE(reason) VERDICT(XDP_PASS, reason)
+/* Back to the sender, with an answer. */
+#define ANSWER(reason) VERDICT(XDP_TX, reason)
+#define ACTION_OF(verdict) ((verdict) & (MPTM_ACTIONS - 1))
+#define REASON_OF(verdict) ((verdict) >> 8)
 
 static __always_inline void count(struct mptm_counter *counter, __u32 bytes)
 {
@@ -16,18 +26,16 @@ static __always_inline void count(struct mptm_counter *counter, __u32 bytes)
 
 static __always_inline int finish(enum mptm_program program, int verdict, __u32 length)
 {
-    __u32 action = verdict;
+    __u32 action = ACTION_OF(verdict);
+    __u32 reason = REASON_OF(verdict);
     struct mptm_counter *counter;
 
-    if (verdict < 0) {
-        __u32 reason = -verdict;
-
+    if (reason) {
         counter = bpf_map_lookup_elem(&drops, &reason);
         if (counter)
             count(counter, length);
-        action = XDP_DROP;
     }
-    __u32 row = program * MPTM_ACTIONS + (action & (MPTM_ACTIONS - 1));
+    __u32 row = program * MPTM_ACTIONS + action;
 
     counter = bpf_map_lookup_elem(&actions, &row);
     if (counter)
@@ -36,7 +44,7 @@ static __always_inline int finish(enum mptm_program program, int verdict, __u32 
 }
 
 /* Tells `events` about a packet of a tunnel with `debug = true`, as it looks now. */
-static __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict)
+__noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict)
 {
     struct mptm_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
@@ -50,8 +58,8 @@ static __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int 
     event->ifindex = ctx->ingress_ifindex;
     event->length = length;
     event->program = program;
-    event->action = verdict < 0 ? XDP_DROP : verdict;
-    event->reason = verdict < 0 ? -verdict : 0;
+    event->action = ACTION_OF(verdict);
+    event->reason = REASON_OF(verdict);
     event->pad = 0;
     if (captured < 1 || captured > MPTM_SNAP || bpf_xdp_load_bytes(ctx, 0, event->data, captured))
         captured = 0;

@@ -1,14 +1,18 @@
 //! Two nodes with a container each, as namespaces with pin directories of their own: gone when the test ends, however
 //! it ends.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tempfile::TempDir;
 
 pub const MPTM: &str = env!("CARGO_BIN_EXE_mptm");
@@ -23,7 +27,23 @@ pub fn run(title: &str, test: impl FnOnce(&Lab)) {
         let _ = writeln!(io::stderr(), "SKIPPED (needs root): {title}");
         return;
     }
+    hold_bpffs();
     test(&Lab::new());
+}
+
+/// Mounts a bpffs on /sys/fs/bpf if there is none, as systemd does on most machines, and keeps it from being unmounted
+/// until the last test has ended, whoever mounted it: or else the mount would come and go with the other tests. Those of
+/// the mount have a mount namespace of their own.
+fn hold_bpffs() {
+    static HELD: OnceLock<File> = OnceLock::new();
+    HELD.get_or_init(|| {
+        // Some mptm, or this test in another process, may be just mounting or unmounting it.
+        let _lock = Flock::lock(File::open("/sys/fs").unwrap(), FlockArg::LockExclusive).unwrap();
+        if statfs("/sys/fs/bpf").unwrap().filesystem_type() != BPF_FS_MAGIC {
+            mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).unwrap();
+        }
+        File::open("/sys/fs/bpf").unwrap()
+    });
 }
 
 /// A node: a namespace whose underlay is `u` and whose workload is `w`, and a container with the workload's `eth0`.

@@ -7,9 +7,14 @@ use crate::lab::{self, MPTM, Node};
 /// What is mounted on /sys/fs/bpf: the source.
 const SOURCE: &str = "awk '$2 == \"/sys/fs/bpf\" { print $1 }' /proc/self/mounts";
 
+/// mptm for a node, to be written into a script.
+fn mptm(node: &Node, pin: &str) -> String {
+    format!("env MPTM_PIN=/sys/fs/bpf/{pin} {MPTM} -c {} -n {}", node.file.display(), node.netns)
+}
+
 /// A shell script without any bpffs, where `$m` is mptm for the node.
 fn shell(node: &Node, script: &str) -> Output {
-    let m = format!("env MPTM_PIN=/sys/fs/bpf/mptm {MPTM} -c {} -n {}", node.file.display(), node.netns);
+    let m = mptm(node, "mptm");
     let script = format!("while umount -l /sys/fs/bpf 2>/dev/null; do :; done\nm='{m}'\n{script}");
     Command::new("unshare").args(["-m", "--propagation", "private", "sh", "-ec", &script]).output().unwrap()
 }
@@ -86,5 +91,53 @@ fn a_failure_unmounts() {
         let stderr = String::from_utf8_lossy(&failed.stderr);
         assert_eq!(String::from_utf8_lossy(&failed.stdout), "1\n", "{stderr}");
         assert!(stderr.contains("cannot attach mptm_encap to w in offload mode"), "{stderr}");
+    });
+}
+
+/// Two nodes share the mount, whichever comes or goes first: neither makes pins below a mount that the other is just
+/// taking away, nor under one that the other is just making.
+#[test]
+fn two_nodes_at_once() {
+    lab::run("mounts: two nodes at once", |lab| {
+        let (a, b) = (&lab.a, &lab.b);
+        a.write(&a.plain_file());
+        b.write(&b.plain_file());
+        // The pauses differ, so that all moments of the one meet all of the other. A `down` leaves the mount when it
+        // finds the other node looking into it: so the last one is alone.
+        let script = format!(
+            "rounds() {{ pause=$1; shift\nfor round in $(seq 20); do\n\
+             $* apply > /dev/null; $* down > /dev/null; sleep $pause\ndone; }}\n\
+             rounds 0 $m & a=$!\n\
+             rounds 0.02 {} & b=$!\n\
+             wait $a\nwait $b\n$m down\n{SOURCE}",
+            mptm(b, "other")
+        );
+        assert_eq!(output_of(a, &script), "");
+    });
+}
+
+/// Who can't have the lock mounts nothing, and unmounts nothing.
+#[test]
+fn nobody_waits_for_ever() {
+    lab::run("mounts: locked", |lab| {
+        let (a, b) = (&lab.a, &lab.b);
+        a.write(&a.plain_file());
+        b.write(&b.plain_file());
+        // Another sysfs, so that no other test waits: a network namespace has its own.
+        let script = format!(
+            "nsenter --net=/run/netns/{} mount -t sysfs sysfs /sys\n$m apply > /dev/null\n\
+             flock /sys/fs sh -c '$0 down > /dev/null & {} apply && exit 9; wait $!' \"$m\"\n{SOURCE}\n\
+             $m down; {SOURCE}",
+            a.netns,
+            mptm(b, "other"),
+        );
+        let output = shell(a, &script);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"mptm\n"[..]), "{stderr}");
+        for part in
+            ["another process has locked /sys/fs", "nothing is changed", "hint: try again when it is done"]
+        {
+            assert!(stderr.contains(part), "{stderr}");
+        }
     });
 }

@@ -49,8 +49,7 @@ impl BpfDataPlane {
     /// # Errors
     /// A pin can't be removed.
     pub fn clear_leftovers(&self) -> Result<(), KernelError> {
-        self.pins.staging().remove()?;
-        self.pins.release_bpffs()
+        self.pins.clear_leftovers()
     }
 
     fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
@@ -242,13 +241,10 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
-        self.pins.ensure_bpffs()?;
-        let staging = self.pins.staging();
-        staging.remove()?;
+        let staging = self.pins.make_staging()?;
         let result = (|| {
             let mut object = MaybeUninit::uninit();
             let mut skel = self.load(&mut object, None)?;
-            staging.make()?;
             for mut map in skel.object_mut().maps_mut() {
                 let path = staging.map(&map.name().to_string_lossy());
                 map.pin(&path).map_err(|error| {
@@ -271,8 +267,7 @@ impl DataPlane for BpfDataPlane {
             })
         })();
         if result.is_err() {
-            staging.remove()?;
-            self.pins.release_bpffs()?;
+            self.pins.clear_leftovers()?;
         }
         result
     }

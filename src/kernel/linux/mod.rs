@@ -6,6 +6,7 @@ mod cpus;
 mod ethtool;
 mod libbpf;
 mod links;
+mod lock;
 mod netlink;
 mod netns;
 mod network;

@@ -8,12 +8,12 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sched::{CloneFlags, setns};
 
+use super::lock;
 use super::netlink::errno;
 use crate::config::model::NetnsRef;
 use crate::kernel::KernelError;
@@ -23,9 +23,6 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Where the namespaces that have names are.
 pub(super) const NAMED: &str = "/run/netns";
-
-/// How often a lock that somebody has is tried again.
-const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// What tells a namespace from all others that live at the same time: device and inode of its file.
 pub(super) type NetnsId = (u64, u64);
@@ -61,22 +58,10 @@ impl NetnsFile {
         self.id
     }
 
-    /// Locks it against whoever else asks for this; None: somebody has had it for all of `wait`. Nothing is left of a
-    /// lock whose holder ends, however it does.
+    /// Locks it against whoever else asks for this; None: somebody has had it for all of `wait`.
     pub(super) fn lock(&self, wait: Duration) -> io::Result<Option<NetnsLock>> {
-        let deadline = Instant::now() + wait;
-        // A lock belongs to what was opened, not to who opened it: hence anew, and not a duplicate.
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let mut file = File::open(path)?;
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Some(NetnsLock { _lock: lock })),
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => return Ok(None),
-                Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) => file = again,
-                Err((_, error)) => return Err(error.into()),
-            }
-            thread::sleep(LOCK_POLL);
-        }
+        Ok(lock::exclusive(Path::new(&path), wait)?.map(|lock| NetnsLock { _lock: lock }))
     }
 
     /// Does `work` inside, on a thread of its own unless the calling thread is there already: the caller's namespace

@@ -1,14 +1,17 @@
 //! The pin directory: `maps`, `programs` and `links` below one directory of a bpffs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::Flock;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::lock;
 use crate::kernel::KernelError;
 
 /// Where things are pinned.
@@ -73,8 +76,29 @@ impl Pins {
         Self { root: self.root.with_file_name(name) }
     }
 
+    /// Makes `staging`, empty, and mounts a bpffs first if that is wanting. Both under the lock: from then on the
+    /// directory itself keeps the mount, so that the rest of the work, which takes longer, needs no lock.
+    pub fn make_staging(&self) -> Result<Self, KernelError> {
+        let staging = self.staging();
+        let lock = self.lock_mount()?;
+        self.ensure_bpffs()?;
+        staging.remove()?;
+        let made = staging.make();
+        drop(lock);
+        if made.is_err() {
+            self.clear_leftovers()?;
+        }
+        made.map(|()| staging)
+    }
+
+    /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.
+    pub fn clear_leftovers(&self) -> Result<(), KernelError> {
+        self.staging().remove()?;
+        self.release_bpffs()
+    }
+
     /// Makes the three directories.
-    pub fn make(&self) -> Result<(), KernelError> {
+    fn make(&self) -> Result<(), KernelError> {
         for dir in ["maps", "programs", "links"] {
             let dir = self.root.join(dir);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
@@ -103,8 +127,9 @@ impl Pins {
     }
 
     /// Sees to it that the directory can be made: its parent must be on a bpffs. Mounts one on /sys/fs/bpf if that is
-    /// the parent and nothing is mounted there.
-    pub fn ensure_bpffs(&self) -> Result<(), KernelError> {
+    /// the parent and nothing is mounted there. For the holder of the lock: two mounts, one on top of the other, would
+    /// hide what is pinned in the lower one.
+    fn ensure_bpffs(&self) -> Result<(), KernelError> {
         let root = self.root.display();
         let parent = self.root.parent().unwrap_or(Path::new("/"));
         if !parent.is_dir() {
@@ -128,10 +153,33 @@ impl Pins {
             .map_err(|error| KernelError::new("cannot mount a bpffs on /sys/fs/bpf", error).hint(RIGHTS))
     }
 
-    /// Unmounts /sys/fs/bpf again if mptm mounted it, and nobody has put anything there or is using it.
-    pub fn release_bpffs(&self) -> Result<(), KernelError> {
+    /// While this lives, no other mptm mounts or unmounts anything on /sys/fs/bpf. None: it is not about that mount.
+    fn lock_mount(&self) -> Result<Option<Flock<File>>, KernelError> {
+        if !self.root.starts_with(STANDARD) {
+            return Ok(None);
+        }
+        match lock::exclusive(Path::new(LOCKED), LOCK_WAIT) {
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Ok(None) => {
+                Err(KernelError::plain("another process has locked /sys/fs, where mptm mounts its bpffs")
+                    .hint("try again when it is done; `lslocks` shows which process it is"))
+            }
+            Err(error) => Err(KernelError::new("cannot lock /sys/fs against another mptm", error)),
+        }
+    }
+
+    /// Unmounts /sys/fs/bpf again if mptm mounted it, and nobody has put anything there or is using it. Without the
+    /// lock it stays: an mptm for another network namespace may be about to make its pins there.
+    fn release_bpffs(&self) -> Result<(), KernelError> {
         let cannot = |error: io::Error| KernelError::new("cannot unmount the bpffs on /sys/fs/bpf", error);
         if !self.root.starts_with(STANDARD) || !is_own_mount().map_err(cannot)? {
+            return Ok(());
+        }
+        let Some(_lock) = lock::exclusive(Path::new(LOCKED), LOCK_WAIT).map_err(cannot)? else {
+            return Ok(());
+        };
+        // Whoever had the lock may have unmounted it.
+        if !is_own_mount().map_err(cannot)? {
             return Ok(());
         }
         for entry in fs::read_dir(STANDARD).map_err(cannot)? {
@@ -148,6 +196,11 @@ impl Pins {
 
 /// Where a bpffs is looked for, and mounted if there is none.
 const STANDARD: &str = "/sys/fs/bpf";
+/// The lock against mptm for other network namespaces, which each have their own, is on the directory that the mount
+/// point is in: it is always there, no mount covers it, and whoever sees the same mount point sees the same directory.
+const LOCKED: &str = "/sys/fs";
+/// How long to wait for it. Nobody has it for longer than a few system calls.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// What mptm's own mounts have as their source, so that they are known again.
 const SOURCE: &str = "mptm";
 /// What the kernel itself puts into every bpffs.

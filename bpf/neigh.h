@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Answering ARP and neighbour solicitations, with the MAC address of the interface that they came in by: for
+ * gateways, and for what is behind tunnels that carry no Ethernet.
+ */
+#ifndef MPTM_NEIGH_H
+#define MPTM_NEIGH_H
+
+#include "csum.h"
+#include "parse.h"
+#include "stats.h"
+
+#define ARP_REQUEST 1
+#define ARP_REPLY 2
+
+/* RFC 4861, 4.4, with one option: the target's link-layer address (4.6.1). */
+struct nd_answer {
+    struct ipv6hdr ip;
+    struct nd_message message;
+    __u8 option;
+    __u8 option_length; /* in 8 bytes */
+    __u8 mac[ETH_ALEN];
+};
+#define ND_SOLICITED 0x40000000
+#define ND_OVERRIDE 0x20000000
+#define ND_TARGET_MAC 2
+
+/* These return XDP_TX for an answer, XDP_PASS for what is no question, or a drop. */
+static __always_inline int answer_arp(struct xdp_md *ctx, const struct inner *inner, const __u8 *mac)
+{
+    struct arp arp;
+    __u8 address[4];
+
+    if (bpf_xdp_load_bytes(ctx, inner->l3, &arp, sizeof(arp)))
+        return DROP(MPTM_DROP_MALFORMED);
+    if (arp.operation != bpf_htons(ARP_REQUEST))
+        return XDP_PASS;
+    arp.operation = bpf_htons(ARP_REPLY);
+    __builtin_memcpy(address, arp.target, sizeof(address));
+    __builtin_memcpy(arp.target, arp.sender, sizeof(address));
+    __builtin_memcpy(arp.target_mac, arp.sender_mac, ETH_ALEN);
+    __builtin_memcpy(arp.sender, address, sizeof(address));
+    __builtin_memcpy(arp.sender_mac, mac, ETH_ALEN);
+    return bpf_xdp_store_bytes(ctx, inner->l3, &arp, sizeof(arp)) ? DROP(MPTM_DROP_MALFORMED) : XDP_TX;
+}
+
+/* Who asks whether an address is free (RFC 4862, 5.4.2) has none: all nodes are told. */
+static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct inner *inner, const __u8 *mac,
+                                               __u32 length)
+{
+    struct nd_answer answer = {};
+    __u32 size = inner->l3 + sizeof(answer);
+    int is_probe = is_unspecified(inner->source);
+
+    if (size != length && bpf_xdp_adjust_tail(ctx, (int)(size - length)))
+        return DROP(MPTM_DROP_NO_ROOM);
+    answer.ip.version = 6;
+    answer.ip.payload_len = bpf_htons(sizeof(answer) - sizeof(answer.ip));
+    answer.ip.nexthdr = NEXT_ICMPV6;
+    answer.ip.hop_limit = ND_HOP_LIMIT;
+    __builtin_memcpy(&answer.ip.saddr, inner->destination, 16);
+    if (is_probe) {
+        answer.ip.daddr.in6_u.u6_addr32[0] = bpf_htonl(0xff020000);
+        answer.ip.daddr.in6_u.u6_addr32[3] = bpf_htonl(1);
+    } else {
+        __builtin_memcpy(&answer.ip.daddr, inner->source, 16);
+    }
+    answer.message.type = ND_ADVERTISEMENT;
+    answer.message.flags = bpf_htonl(is_probe ? ND_OVERRIDE : ND_SOLICITED | ND_OVERRIDE);
+    __builtin_memcpy(answer.message.target, inner->destination, 16);
+    answer.option = ND_TARGET_MAC;
+    answer.option_length = 1;
+    __builtin_memcpy(answer.mac, mac, ETH_ALEN);
+    answer.message.checksum = csum_fold(csum_words(&answer.ip.saddr, 32) +
+                                        csum_words(&answer.message, sizeof(answer) - sizeof(answer.ip)) +
+                                        answer.ip.payload_len + bpf_htons(NEXT_ICMPV6));
+    return bpf_xdp_store_bytes(ctx, inner->l3, &answer, sizeof(answer)) ? DROP(MPTM_DROP_NO_ROOM) : XDP_TX;
+}
+
+/* Makes a question its answer; what is none passes to the host's stack. */
+__noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct mptm_interface *interface,
+                                __u32 length)
+{
+    int verdict = XDP_PASS;
+    __u8 macs[2 * ETH_ALEN];
+
+    if (!inner || !interface)
+        return XDP_PASS;
+    if (inner->kind == KIND_ARP)
+        verdict = answer_arp(ctx, inner, interface->mac);
+    else if (inner->kind == KIND_SOLICITATION)
+        verdict = answer_solicitation(ctx, inner, interface->mac, length);
+    if (verdict != XDP_TX)
+        return verdict;
+    if (bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
+        return DROP(MPTM_DROP_MALFORMED);
+    __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);
+    if (inner->kind == KIND_SOLICITATION && is_unspecified(inner->source)) {
+        /* ff02::1, as RFC 2464, 7 maps it. */
+        __builtin_memset(macs, 0x33, 2);
+        __builtin_memset(macs + 2, 0, 3);
+        macs[5] = 1;
+    }
+    __builtin_memcpy(macs + ETH_ALEN, interface->mac, ETH_ALEN);
+    return bpf_xdp_store_bytes(ctx, 0, macs, sizeof(macs)) ? DROP(MPTM_DROP_MALFORMED) : XDP_TX;
+}
+
+#endif
