@@ -234,7 +234,7 @@ mod tests {
     fn ipv6_addresses_that_can_be_used() {
         let usable = |text: &str, flags: AddressFlags| {
             let mut message = AddressMessage::default();
-            message.header.prefix_len = 64;
+            message.header.prefix_len = 24;
             message.attributes.push(AddressAttribute::Address(text.parse().unwrap()));
             message.attributes.push(AddressAttribute::Flags(flags));
             address(&message).is_some()
