@@ -350,6 +350,16 @@ pub enum Payload {
     Ip,
 }
 
+impl Payload {
+    /// As the file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ethernet => "ethernet",
+            Self::Ip => "ip",
+        }
+    }
+}
+
 /// `ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ttl {
@@ -391,6 +401,17 @@ pub enum Df {
     Unset,
     /// That of the inner IPv4 packet; set for anything else.
     Inherit,
+}
+
+impl Df {
+    /// As the file spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Unset => "unset",
+            Self::Inherit => "inherit",
+        }
+    }
 }
 
 /// `flow_label`.
