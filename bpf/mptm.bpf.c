@@ -85,13 +85,13 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
 
     if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
         if (!is_ip(inner))
-            return answer_neighbour(ctx, inner, interface, length);
+            return send_back(answer_neighbour(ctx, inner, interface, length), interface->slot);
         size = inner->end - inner->l3;
     }
     if (size > tunnel->mtu) {
         __u32 tags = tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD ? 0 : inner->tags;
 
-        verdict = too_big(ctx, inner, tunnel->mtu - tags, length);
+        verdict = send_back(too_big(ctx, inner, tunnel->mtu - tags, length), interface->slot);
     } else {
         verdict = encapsulate(ctx, tunnel, inner, interface, id);
         if (!verdict)
@@ -143,7 +143,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     }
     switch (route.target) {
     case MPTM_TARGET_GATEWAY:
-        return answer_neighbour(ctx, &inner, &interface, length);
+        return send_back(answer_neighbour(ctx, &inner, &interface, length), interface.slot);
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
@@ -201,8 +201,12 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
 
     if (is_far_end && protocol == MPTM_PROTOCOL_GRE)
         return DROP(MPTM_DROP_TUNNEL_ID);
-    if (is_far_end && outer->is_echo)
-        return answer_echo(ctx, outer, length);
+    if (is_far_end && outer->is_echo) {
+        struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
+        __u32 slot = interface ? interface->slot : MPTM_MAX_INTERFACES;
+
+        return send_back(answer_echo(ctx, outer, length), slot);
+    }
     return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
 }
 
