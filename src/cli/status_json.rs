@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Global;
 use super::status::Drift;
-use crate::config::model::{Df, FlowLabel, GeneveOption, Payload, Pcp, Tos, Ttl};
+use crate::config::model::{FlowLabel, GeneveOption, Pcp, Tos, Ttl};
 use crate::counters::{ACTIONS, Counters};
 use crate::render;
 use crate::state::{RemoteMac, Role, Route, Tunnel};
@@ -114,7 +114,7 @@ fn tunnel_json(tunnel: &Tunnel) -> Map<String, Value> {
         ("id", json!(id)),
         ("local_id", json!(local_id)),
         ("service_id", json!(service_id)),
-        ("payload", json!(if *payload == Payload::Ip { "ip" } else { "ethernet" })),
+        ("payload", json!(payload.name())),
         ("segment", json!(segment)),
         ("underlay", json!(underlay)),
         ("local", json!(local)),
@@ -145,14 +145,7 @@ fn tunnel_json(tunnel: &Tunnel) -> Map<String, Value> {
                 Tos::Inherit => inherit(),
             },
         ),
-        (
-            "df",
-            match df {
-                Df::Set => json!("set"),
-                Df::Unset => json!("unset"),
-                Df::Inherit => inherit(),
-            },
-        ),
+        ("df", json!(df.name())),
         (
             "flow_label",
             match flow_label {
