@@ -42,14 +42,14 @@ static __always_inline void remember(__u32 table, const struct inner *inner, __u
     link_local_learn(table, inner, &from);
 }
 
-/* Where the packet goes; what answers a link-local address goes where that was heard of. */
+/* Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one
+ * goes where that was heard of. */
 static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
                                     struct mptm_route *route)
 {
-    if (route_between(pairs, table, inner->destination, route))
-        return 1;
-    return inner->kind == KIND_ADVERTISEMENT && is_link_local(inner->destination) &&
-           link_local_find(table, inner, route);
+    if (is_link_local(inner->destination))
+        return inner->kind == KIND_ADVERTISEMENT && link_local_find(table, inner, route);
+    return route_between(pairs, table, inner->destination, route);
 }
 
 /* To another workload of this node. */
@@ -257,7 +257,6 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     if (outer.is_control)
         return LEAVE(MPTM_DROP_OAM);
     int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
-    __u32 size = outer.length - outer.strip;
 
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
@@ -268,6 +267,8 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     verdict = decapsulate(ctx, &outer, &inner, &destination);
     if (verdict)
         return verdict;
+    __u32 size = bpf_xdp_get_buff_len(ctx);
+
     verdict = redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
