@@ -43,12 +43,16 @@ static __always_inline void remember(__u32 table, const struct inner *inner, __u
 }
 
 /* Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one
- * goes where that was heard of. */
+ * goes where that was heard of, and of the others only gateways are asked for. */
 static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
                                     struct mptm_route *route)
 {
-    if (is_link_local(inner->destination))
-        return inner->kind == KIND_ADVERTISEMENT && link_local_find(table, inner, route);
+    if (is_link_local(inner->destination)) {
+        if (inner->kind == KIND_ADVERTISEMENT)
+            return link_local_find(table, inner, route);
+        return inner->kind == KIND_SOLICITATION && route_find(table, inner->destination, route) &&
+               route->target == MPTM_TARGET_GATEWAY;
+    }
     return route_between(pairs, table, inner->destination, route);
 }
 
