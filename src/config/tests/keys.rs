@@ -55,9 +55,9 @@ fn file(defaults: &[&str], own: &[&str]) -> String {
 #[test]
 fn there_is_a_line_for_each_key() {
     for key in tunnel_keys() {
-        let has = |line: &&str| line.split(' ').next() == Some(key);
+        let has = |line: &str| line.split(' ').next() == Some(key);
         let ends = ENDS.iter().any(|(remote, local)| has(remote) || has(local));
-        assert!(key == "protocol" || ends || LINES.iter().any(|line| has(&line)), "{key}");
+        assert!(key == "protocol" || ends || LINES.iter().any(|line| has(line)), "{key}");
     }
 }
 
