@@ -86,7 +86,7 @@ static __always_inline __u32 check_extensions(struct xdp_md *ctx, struct outer *
     if (!(flags & GTPU_E))
         return 0;
     /* The type of the next one is the last byte of each. */
-    for (int i = 0; i < GTPU_EXTENSIONS; i++) {
+    for (int i = 0; i <= GTPU_EXTENSIONS; i++) {
         if (bpf_xdp_load_bytes(ctx, outer->strip - 1, &next, sizeof(next)))
             return MPTM_DROP_TUNNEL_OPTION;
         if (!next)

@@ -42,14 +42,18 @@ static __always_inline void remember(__u32 table, const struct inner *inner, __u
     link_local_learn(table, inner, &from);
 }
 
-/* Where the packet goes; what answers a link-local address goes where that was heard of. */
+/* Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one
+ * goes where that was heard of, and of the others only gateways are asked for. */
 static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
                                     struct mptm_route *route)
 {
-    if (route_between(pairs, table, inner->destination, route))
-        return 1;
-    return inner->kind == KIND_ADVERTISEMENT && is_link_local(inner->destination) &&
-           link_local_find(table, inner, route);
+    if (is_link_local(inner->destination)) {
+        if (inner->kind == KIND_ADVERTISEMENT)
+            return link_local_find(table, inner, route);
+        return inner->kind == KIND_SOLICITATION && route_find(table, inner->destination, route) &&
+               route->target == MPTM_TARGET_GATEWAY;
+    }
+    return route_between(pairs, table, inner->destination, route);
 }
 
 /* To another workload of this node. */
@@ -85,13 +89,13 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
 
     if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
         if (!is_ip(inner))
-            return answer_neighbour(ctx, inner, interface, length);
+            return send_back(answer_neighbour(ctx, inner, interface, length), interface->slot);
         size = inner->end - inner->l3;
     }
     if (size > tunnel->mtu) {
         __u32 tags = tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD ? 0 : inner->tags;
 
-        verdict = too_big(ctx, inner, tunnel->mtu - tags, length);
+        verdict = send_back(too_big(ctx, inner, tunnel->mtu - tags, length), interface->slot);
     } else {
         verdict = encapsulate(ctx, tunnel, inner, interface, id);
         if (!verdict)
@@ -143,7 +147,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     }
     switch (route.target) {
     case MPTM_TARGET_GATEWAY:
-        return answer_neighbour(ctx, &inner, &interface, length);
+        return send_back(answer_neighbour(ctx, &inner, &interface, length), interface.slot);
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
@@ -201,8 +205,12 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
 
     if (is_far_end && protocol == MPTM_PROTOCOL_GRE)
         return DROP(MPTM_DROP_TUNNEL_ID);
-    if (is_far_end && outer->is_echo)
-        return answer_echo(ctx, outer, length);
+    if (is_far_end && outer->is_echo) {
+        struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
+        __u32 slot = interface ? interface->slot : MPTM_MAX_INTERFACES;
+
+        return send_back(answer_echo(ctx, outer, length), slot);
+    }
     return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
 }
 
@@ -253,7 +261,6 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     if (outer.is_control)
         return LEAVE(MPTM_DROP_OAM);
     int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
-    __u32 size = outer.length - outer.strip;
 
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
@@ -264,6 +271,8 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     verdict = decapsulate(ctx, &outer, &inner, &destination);
     if (verdict)
         return verdict;
+    __u32 size = bpf_xdp_get_buff_len(ctx);
+
     verdict = redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);

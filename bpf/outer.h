@@ -98,8 +98,8 @@ struct gtpu {
 /* Sequence number, N-PDU number and next extension: there if any of E, S and PN is. */
 #define GTPU_OPTIONAL 4
 
-/* As far as parse_outer looks, but for IPv6 extension headers, which it passes one by one. */
-#define OUTER_LOOK (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + 16)
+/* As far as parse_outer looks: with the longest IPv4 header, or a few short IPv6 extension headers. */
+#define OUTER_LOOK (ETH_HLEN + 2 * sizeof(struct ipv6hdr) + sizeof(struct udphdr) + 16)
 /* Beyond this no tunnel header begins, and no inner frame. */
 #define OUTER_FARTHEST 0x1ff
 #define OUTER_EXTENSIONS 4
@@ -322,7 +322,7 @@ static __noinline int skip_outer_extensions(struct xdp_md *ctx, struct outer *ou
 {
     struct fragment_header header;
 
-    for (int i = 0; i < OUTER_EXTENSIONS; i++) {
+    for (int i = 0; i <= OUTER_EXTENSIONS; i++) {
         if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
             next != NEXT_FRAGMENT)
             return next;

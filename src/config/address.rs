@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::diagnostic::Span;
 use super::prefix::text;
 use super::raw::{At, RawAddresses};
-use super::unicast::{BadPrefix, address_within, is_link_local, not_unicast, read_prefix};
+use super::unicast::{BadPrefix, LINK_LOCAL, address_within, is_link_local, not_unicast, read_prefix};
 use super::value::{Reader, short};
 
 type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
@@ -18,13 +18,14 @@ type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 impl Reader<'_> {
     /// One address of a tunnel's end.
     pub fn outer_address(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<IpAddr>> {
-        let address = self.address(key, value)?;
-        if is_link_local(address.value.into()) {
-            let label = "it is link-local, which means nothing without an interface: write a global address, \
-                         or a unique local one (fd00::/8)";
-            return self.reject(address.span, format!("{} cannot be `{key}`", address.value), label);
+        if let DeValue::String(text) = value.get_ref()
+            && address_within(text).is_some_and(|address| is_link_local(address.into()))
+        {
+            let label = "it is link-local, an address of one link only: write a global address, or a unique local \
+                         one (fd00::/8)";
+            return self.reject(self.span(value), format!("{} cannot be `{key}`", short(text)), label);
         }
-        Some(address)
+        self.address(key, value)
     }
 
     /// One or more next hops; none twice. They may be link-local: they are on the workload's link.
@@ -74,10 +75,7 @@ impl Reader<'_> {
                 (format!("`{key}` is one address, not a prefix"), label)
             }
             _ => {
-                let label = address_within(text.value).map_or_else(
-                    || "write one like \"192.0.2.1\" or \"2001:db8::1\"".to_owned(),
-                    |address| format!("did you mean \"{address}\"?"),
-                );
+                let label = meant(text.value, "write one like \"192.0.2.1\" or \"2001:db8::1\"");
                 (format!("{:?} is not an IP address", short(text.value)), label)
             }
         };
@@ -144,13 +142,24 @@ impl Reader<'_> {
             }
             Err(BadPrefix::NotUnicast(why)) => (format!("{} cannot be in `{key}`", text.value), why),
             Err(BadPrefix::Garbage) => {
-                let label = address_within(text.value).map_or_else(
-                    || "write one like \"192.0.2.1\", \"192.0.2.0/24\" or \"2001:db8::/64\"".to_owned(),
-                    |address| format!("did you mean \"{address}\"?"),
-                );
+                let example = "write one like \"192.0.2.1\", \"192.0.2.0/24\" or \"2001:db8::/64\"";
+                let label = match address_within(text.value) {
+                    Some(address) if is_link_local(address.into()) => LINK_LOCAL.to_owned(),
+                    _ => meant(text.value, example),
+                };
                 (format!("{:?} is neither an address nor a prefix", short(text.value)), label)
             }
         };
         self.reject(text.span, title, label)
+    }
+}
+
+/// The address that a text has beside other things, if it can be one.
+fn meant(text: &str, example: &str) -> String {
+    match address_within(text) {
+        Some(address) => {
+            not_unicast(address.into()).unwrap_or_else(|| format!("did you mean \"{address}\"?"))
+        }
+        None => example.to_owned(),
     }
 }

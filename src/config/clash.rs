@@ -108,13 +108,9 @@ fn endpoint_label(protocol: Protocol, id: Option<i128>) -> &'static str {
             "same protocol, underlay and `remote`: give one of them another far end, or each its own `local`"
         }
         (_, None) => "same protocol, underlay and `remote`, both without `id`: give one of them an `id`",
-        _ if protocol.has_local_id() && protocol.has_udp() => {
-            "same protocol, underlay, `remote`, `dst_port` and id of received packets (`local_id`, else `id`): \
-             give one of them another"
-        }
         _ if protocol.has_local_id() => {
-            "same protocol, underlay, `remote` and id of received packets (`local_id`, else `id`): \
-             give one of them another"
+            "same protocol, underlay, `remote` and id of received packets: give one of them another `local_id`, or \
+             another `id` if it has no `local_id`"
         }
         _ => "same protocol, underlay, `remote`, `id` and `dst_port`: give one of them another `id`",
     }

@@ -96,6 +96,6 @@ fn other_family(local: IpAddr, remote: &At<IpAddr>) -> Option<Misfit> {
     Some(Misfit::new(title, label).because(remote, format!("the far end's is {}", family(remote.value))))
 }
 
-pub(super) fn family(address: IpAddr) -> &'static str {
+fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

@@ -7,7 +7,7 @@ use super::diagnostic::Span;
 use super::keys;
 use super::model::{Df, FlowLabel, Payload, Pcp, SourcePort, Tos, Ttl};
 use super::raw::At;
-use super::value::{Reader, short};
+use super::value::{Reader, is_number, short};
 use crate::protocol::Protocol;
 
 type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
@@ -167,14 +167,5 @@ impl<T> NumberOr<T> {
             Self::Number(value, span) => At { value: number(value), span },
             Self::Word(word) => word,
         }
-    }
-}
-
-/// Whether TOML would take it for a number, had it no quotes.
-fn is_number(text: &str) -> bool {
-    let text = text.trim();
-    match text.strip_prefix("0x") {
-        Some(digits) => u32::from_str_radix(digits, 16).is_ok(),
-        None => text.parse::<i64>().is_ok(),
     }
 }

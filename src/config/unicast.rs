@@ -6,6 +6,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::prefix::text;
 
+/// Why a link-local address cannot be behind a tunnel or a workload.
+pub(super) const LINK_LOCAL: &str = "it is link-local, which never leaves its link";
+
 /// What a text can be instead of a prefix.
 pub(super) enum BadPrefix {
     /// With a way to write what was probably meant.
@@ -29,7 +32,7 @@ pub(super) fn read_prefix(text: &str) -> Result<IpNet, BadPrefix> {
         return Err(BadPrefix::NotUnicast(why));
     }
     if is_link_local(net) {
-        return Err(BadPrefix::NotUnicast("it is link-local, which never leaves its link".to_owned()));
+        return Err(BadPrefix::NotUnicast(LINK_LOCAL.to_owned()));
     }
     if net.trunc() != net {
         return Err(BadPrefix::Meant(format!("{net} has host bits set"), net.trunc().to_string()));

@@ -74,7 +74,7 @@ impl Reader<'_> {
     pub fn integer(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<i128>> {
         match value.get_ref() {
             DeValue::Integer(number) => Some(At { value: saturating(number), span: self.span(value) }),
-            DeValue::String(text) if text.trim().parse::<i64>().is_ok() => {
+            DeValue::String(text) if is_number(text) => {
                 self.wrong_type(key, "a number", value, &format!("without quotes: {}", text.trim()))
             }
             _ => self.wrong_type(key, "a number", value, "write a whole number"),
@@ -316,6 +316,15 @@ impl Reader<'_> {
 fn saturating(number: &DeInteger<'_>) -> i128 {
     let limit = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(limit)
+}
+
+/// Whether TOML would take it for a number, had it no quotes.
+pub(super) fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).is_ok(),
+        None => text.parse::<i64>().is_ok_and(|number| number.to_string() == text),
+    }
 }
 
 /// What a key of type text is.

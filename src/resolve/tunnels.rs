@@ -14,6 +14,9 @@ use crate::state::{RemoteMac, State, Tunnel};
 
 /// How long a missing neighbour may take to answer. Linux asks once a second.
 const NEIGHBOUR_WAIT: Duration = Duration::from_millis(1500);
+/// The same over IPv6: on an interface that has just come up, Linux asks nobody before it knows that its link-local
+/// address is its own, which takes up to two seconds (RFC 4862, 5.4.2).
+const NEIGHBOUR_WAIT_V6: Duration = Duration::from_millis(3500);
 /// How often the table is looked at meanwhile.
 const NEIGHBOUR_POLL: Duration = Duration::from_millis(10);
 /// RFC 791: every module must be able to forward 68 bytes unfragmented.
@@ -214,7 +217,8 @@ fn neighbours(
         return Ok(known);
     }
     context.net.solicit(&missing)?;
-    let deadline = Instant::now() + NEIGHBOUR_WAIT;
+    let is_v6 = missing.iter().any(|(_, address)| address.is_ipv6());
+    let deadline = Instant::now() + if is_v6 { NEIGHBOUR_WAIT_V6 } else { NEIGHBOUR_WAIT };
     while !missing.is_empty() && Instant::now() < deadline {
         std::thread::sleep(NEIGHBOUR_POLL);
         let mut still = Vec::new();

@@ -157,13 +157,13 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
 /// Keys and values of a table, in order.
 #[derive(Default)]
 struct Table {
-    /// Of a tunnel: what goes with it is left out of the others.
+    /// That of a tunnel: keys that it does not have are left out.
     protocol: Option<Protocol>,
     lines: Vec<(&'static str, String)>,
 }
 
 impl Table {
-    /// As it is to stand there. Keys that the protocol does not have are skipped.
+    /// The value as it is to stand there.
     fn set(&mut self, key: &'static str, value: impl Display) {
         if self.protocol.is_none_or(|protocol| keys::has_key(protocol, key)) {
             self.lines.push((key, value.to_string()));
