@@ -242,7 +242,7 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
 static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
-    struct inner inner = {};
+    struct inner inner;
     struct mptm_route destination;
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
@@ -268,17 +268,15 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         return verdict;
     if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner.protocol == IPPROTO_TCP)
         clamp_mss(ctx, &inner, tunnel->mtu - (inner.kind == KIND_IPV6 ? 60 : 40));
-    verdict = decapsulate(ctx, &outer, &inner, &destination);
+    verdict = decapsulate(ctx, &outer, &inner, &destination, length);
     if (verdict)
         return verdict;
-    __u32 size = bpf_xdp_get_buff_len(ctx);
-
     verdict = redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
 
     if (!REASON_OF(verdict) && stats)
-        count(&stats->decap, size);
+        count(&stats->decap, outer.length - outer.strip + (outer.payload == PAYLOAD_ETHERNET ? 0 : ETH_HLEN));
     return verdict;
 }
 

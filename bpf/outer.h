@@ -25,6 +25,7 @@ struct outer {
     __u32 tunnel;   /* where the tunnel header is, behind UDP */
     __u32 sequence; /* GRE's, if has_sequence */
     __u16 options;  /* bytes of GENEVE options at the end of the header */
+    __u16 check;    /* the UDP checksum, as it stands there */
     __u8 reason;    /* enum mptm_reason: what is wrong with it */
     __u8 payload;   /* enum payload: what it says that it carries */
     __u8 ecn;       /* of the outer IP header */
@@ -34,7 +35,7 @@ struct outer {
     __u8 is_control;  /* of the protocol itself: no payload */
     __u8 is_echo;     /* GTP-U: an echo request */
     __u8 is_critical; /* GENEVE: some option is, it says */
-    __u8 pad;
+    __u8 pad[3];
 };
 
 /* RFC 7348, 5. */
@@ -208,6 +209,7 @@ static __always_inline int parse_udp(void *data, void *end, struct outer *outer)
     outer->endpoint.protocol = ports->protocol[outer->endpoint.port];
     if (bpf_ntohs(udp->len) != outer->length - outer->l4)
         note(outer, MPTM_DROP_OUTER_LENGTH);
+    outer->check = udp->check;
     outer->tunnel = outer->l4 + sizeof(*udp);
     outer->strip = outer->tunnel;
     switch (outer->endpoint.protocol) {
