@@ -13,5 +13,6 @@ pub mod protocol;
 pub mod reason;
 pub mod render;
 pub mod resolve;
+pub mod rollback;
 pub mod state;
 pub mod store;

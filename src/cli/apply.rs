@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use terminal_size::terminal_size;
 
 use super::error::{warn, warn_all};
-use super::{ApplyArgs, CliError, Global, Kernel, print};
+use super::{ApplyArgs, CliError, Global, Kernel, confirm, print};
 use crate::apply;
 use crate::config::{self, Loaded};
 use crate::plan::{Plan, plan};
@@ -32,6 +32,8 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         let planned = Planned::make(global, &loaded, &kernel, Neighbours::Look)?;
         show(&planned.plan, args.json, &format!("Would do: {}.", render::summary(&planned.plan)))?;
         planned.plan
+    } else if let Some(seconds) = args.confirm {
+        confirm::apply(global, loaded, &mut kernel, seconds, args.json)?
     } else {
         let mut done = Plan::default();
         let result = until_it_is_the_newest(global, loaded, &mut kernel, &mut done);
@@ -47,7 +49,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
 }
 
 /// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied.
-fn until_it_is_the_newest(
+pub fn until_it_is_the_newest(
     global: &Global,
     mut loaded: Loaded,
     kernel: &mut Kernel,

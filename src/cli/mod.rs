@@ -2,14 +2,17 @@
 
 mod apply;
 mod check;
+mod confirm;
 mod down;
 mod dump;
 mod error;
 mod get;
+mod guard;
 mod monitor;
 mod status;
 mod status_json;
 mod table;
+mod terminal;
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -79,6 +82,8 @@ enum Command {
     },
     /// Make the kernel match the file
     Apply(ApplyArgs),
+    /// Tell an `apply --confirm` that waits that all is well
+    Confirm,
     /// Show interfaces, tunnels, counters, and drift from the file
     Status {
         /// As JSON, with routes, settings and all counters
@@ -122,6 +127,10 @@ struct ApplyArgs {
     /// Exit with 2 when there are changes
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Go back to what was before after so many seconds, or when the terminal is gone, unless a key is pressed or `mptm
+    /// confirm` is run
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
+    confirm: Option<u32>,
 }
 
 /// Runs the command line of this process.
@@ -154,11 +163,13 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Apply(ApplyArgs { dry_run: false, .. }) => require_rights("apply")?,
         Command::Down { dry_run: false } => require_rights("take anything down")?,
+        Command::Confirm => require_rights("confirm")?,
         _ => {}
     }
     match &cli.command {
         Command::Check { print } => check::run(&cli.global, *print),
         Command::Apply(args) => apply::run(&cli.global, args),
+        Command::Confirm => confirm::run(&cli.global),
         Command::Status { json } => status::run(&cli.global, *json),
         Command::Get { source, destination, segment } => {
             get::run(&cli.global, *source, *destination, segment)

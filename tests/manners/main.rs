@@ -1,6 +1,7 @@
 //! How mptm behaves towards a machine that is not its own: the real binary on the real kernel, as root.
 
 mod change;
+mod confirm;
 mod down;
 mod drift;
 mod faults;
