@@ -17,6 +17,7 @@ use nix::unistd::geteuid;
 
 use super::apply::{show, until_it_is_the_newest};
 use super::guard::{Guard, Outcome, Word};
+use super::saved::Saved;
 use super::terminal::{Terminal, drop_dead_outputs};
 use super::{CliError, Global, Kernel};
 use crate::config::Loaded;
@@ -36,6 +37,7 @@ pub fn apply(
     global: &Global,
     loaded: Loaded,
     kernel: &mut Kernel,
+    saved: Option<&Saved>,
     seconds: u32,
     json: bool,
 ) -> Result<Plan, CliError> {
@@ -45,7 +47,7 @@ pub fn apply(
     let guard = Guard::start(global, before, seconds, &meeting.path)?;
     let mut done = Plan::default();
     let summary = |plan: &Plan| format!("Done: {}.", render::summary_done(plan));
-    if let Err(error) = until_it_is_the_newest(global, loaded, kernel, &mut done) {
+    if let Err(error) = until_it_is_the_newest(global, loaded, kernel, saved, &mut done) {
         // What failed is undone already. But a file that became another meanwhile may have been applied before.
         guard.tell(Word::GoBack);
         match guard.outcome() {

@@ -9,6 +9,7 @@ mod error;
 mod get;
 mod guard;
 mod monitor;
+mod saved;
 mod status;
 mod status_json;
 mod table;
@@ -131,6 +132,12 @@ struct ApplyArgs {
     /// confirm` is run
     #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
     confirm: Option<u32>,
+    /// With --dry-run: write the plan into a file, for --plan
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    out: Option<PathBuf>,
+    /// Carry out a plan that --out has written, and refuse it if anything else would be done now
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    plan: Option<PathBuf>,
 }
 
 /// Runs the command line of this process.

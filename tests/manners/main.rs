@@ -11,6 +11,7 @@ mod noop;
 mod output;
 mod refused;
 mod rights;
+mod saved;
 mod snapshot;
 #[path = "../common/soon.rs"]
 mod soon;
