@@ -1,4 +1,4 @@
-//! The world that most tests run in: two segments with the same inner addresses, every protocol, and far ends.
+//! The world that most tests run in: two segments with the same inner addresses, tunnels for each case, and far ends.
 
 use std::net::Ipv4Addr;
 
@@ -60,9 +60,6 @@ pub const OUTER_OPTIONS: u8 = 14;
 pub const NARROW_VLAN: u8 = 15;
 pub const DEBUG: u8 = 16;
 
-/// Two GENEVE options, neither critical.
-pub const OPTIONS: [u8; 16] = [0x01, 0x02, 0x03, 0x01, 1, 2, 3, 4, 0x01, 0x03, 0x04, 0x01, 5, 6, 7, 8];
-
 pub struct Lab {
     pub node: Node,
     pub underlay: u32,
@@ -100,31 +97,24 @@ impl Lab {
     fn add_tunnels(&mut self) {
         let underlay = self.underlay;
         let make = |id: u8, kind: Kind, network: u32| Tunnel {
-            id: id.into(),
-            kind,
-            network,
-            local: (OWN_MAC, Ipv4Addr::new(192, 0, 2, 1)),
-            remote: ([2, 0x20, 0, 0, 0, id], Ipv4Addr::new(192, 0, 2, 100 + id)),
-            ports: (49152, 16384),
-            mtu: 9000,
             table: SEGMENT,
             slot: UNDERLAY,
             underlay,
-            inner_mac: None,
-            ip_options: Vec::new(),
-            stack: false,
-            unresolved: false,
-            debug: false,
+            ..Tunnel::new(id.into(), kind, Some(network))
         };
-        let geneve = |id, network| make(id, Kind::Geneve { options: Vec::new() }, network);
-        let vxlan = |id, network| make(id, Kind::Vxlan, network);
-        let vlan =
-            |id, network, keep| make(id, Kind::Vlan { keep_destination: keep, keep_source: keep }, network);
+        let geneve = |id, network| make(id, Kind::GENEVE, network);
+        let vxlan = |id, network| make(id, Kind::VXLAN, network);
+        let vlan = |id, network, keep| Tunnel {
+            keep_destination: keep,
+            keep_source: keep,
+            ..make(id, Kind::Vlan, network)
+        };
+        let options = vec![(0x0102, 3, vec![1, 2, 3, 4]), (0x0103, 4, vec![5, 6, 7, 8])];
         let mut tunnels = vec![
             geneve(GENEVE, 42),
             vxlan(VXLAN, 0xff_fffe),
             vlan(VLAN, 100, true),
-            Tunnel { ports: (5000, 1), ..make(GENEVE_OPTIONS, Kind::Geneve { options: OPTIONS.into() }, 4) },
+            Tunnel { ports: (5000, 1), ..make(GENEVE_OPTIONS, Kind::Geneve { options, ip: false }, 4) },
             Tunnel { inner_mac: Some(INNER_MAC), ..vlan(VLAN_OWN_MACS, 4094, false) },
             Tunnel { unresolved: true, ..geneve(UNRESOLVED, 6) },
             Tunnel { slot: NOWHERE, ..vxlan(NO_DEVICE, 8) },
@@ -134,22 +124,17 @@ impl Lab {
             Tunnel { stack: true, ..vxlan(STACK, 12) },
             Tunnel { inner_mac: Some(INNER_MAC), ports: (65535, 1), ..vxlan(VXLAN_INNER_MAC, 13) },
             Tunnel { ip_options: vec![1; 40], ports: (1, 65535), ..geneve(OUTER_OPTIONS, 14) },
-            Tunnel {
-                mtu: 1496,
-                ..make(NARROW_VLAN, Kind::Vlan { keep_destination: true, keep_source: false }, 15)
-            },
+            Tunnel { mtu: 1496, keep_destination: true, ..vlan(NARROW_VLAN, 15, false) },
             Tunnel { debug: true, ..geneve(DEBUG, 16) },
         ];
         for id in [GENEVE, VXLAN, VLAN] {
             let near = tunnels.iter().find(|tunnel| tunnel.id == u32::from(id)).expect("just made");
             tunnels.push(Tunnel {
                 id: MIRRORS + u32::from(id),
-                local: near.remote,
-                remote: near.local,
                 table: MIRRORS + u32::from(id),
                 slot: FAR,
                 underlay: self.far,
-                ..near.clone()
+                ..near.mirrored()
             });
         }
         self.node.world.tunnels = tunnels;
@@ -158,7 +143,7 @@ impl Lab {
     fn add_routes(&mut self) {
         let mut routes = Vec::new();
         let mut add = |table, address: Ipv4Addr, bits, target| {
-            routes.push(Route { table, prefix: (address, bits), target });
+            routes.push(Route { table, prefix: (address.into(), bits), target });
         };
         let workload = |slot, mac, pairs| Target::Workload { slot, mac, pairs };
         let tunnel = |id: u8| Target::Tunnel(id.into());

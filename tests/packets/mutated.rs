@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::common::frame::checksum;
 use crate::lab::Lab;
-use crate::oracle::Outcome;
 use crate::random::Random;
 use crate::samples::samples;
 
@@ -92,7 +91,7 @@ fn mutations() {
         let outcome = lab.node.world.judge(sample.program, sample.ifindex, &frame);
         let name = format!("mutation {step} of seed {seed}");
         lab.node.tally(&name, sample.program, sample.ifindex, &frame, &outcome);
-        forwarded += u64::from(!matches!(outcome, Outcome::Pass | Outcome::Drop(_)));
+        forwarded += u64::from(outcome.is_sent());
         if step % 10_000 == 0 {
             lab.node.check_tally();
         }
