@@ -190,6 +190,10 @@ impl Node {
     /// As `check`, but the counters are added up, to be looked at by `check_tally`: for many frames.
     pub fn tally(&mut self, name: &str, program: Program, ifindex: u32, frame: &[u8], outcome: &Outcome) {
         let run = self.run(program, ifindex, frame);
+        // So many may be too big that not all of them are told so.
+        let limited = Outcome::Drop(Reason::IcmpLimit);
+        let is_limited = run.action == DROP && matches!(outcome, Outcome::Answer { reason: Some(_), .. });
+        let outcome = if is_limited { &limited } else { outcome };
         self.tally_run(name, program, ifindex, frame, outcome, &run);
     }
 

@@ -14,8 +14,10 @@ const SHORTEST: usize = 14;
 fn truncations() {
     let Some(mut lab) = Lab::new("truncated::truncations") else { return };
     let samples = samples(&lab);
+    // Judging alone must not count as having seen a frame.
+    let mut oracle = lab.node.world.clone();
     for sample in &samples {
-        let whole = lab.node.world.judge(sample.program, sample.ifindex, &sample.frame);
+        let whole = oracle.judge(sample.program, sample.ifindex, &sample.frame);
         assert!(whole.is_sent(), "{sample:02x?}: {whole:?}");
     }
     let (mut frames, mut forwarded) = (0, 0);

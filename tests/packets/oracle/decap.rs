@@ -115,7 +115,7 @@ impl World {
         {
             // RFC 2890, 2.2: also the last one again is out of sequence. Numbers wrap.
             let last = self.received.get(&tunnel.id);
-            if last.is_some_and(|last| sequence.wrapping_sub(*last).wrapping_sub(1) >= 1 << 31) {
+            if last.is_some_and(|last| !(1..1 << 31).contains(&sequence.wrapping_sub(*last))) {
                 return Err(Reason::TunnelSequence);
             }
             self.received.insert(tunnel.id, sequence);
