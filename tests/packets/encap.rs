@@ -324,7 +324,7 @@ fn source_ports() {
     let mut port_of = |inner: Vec<u8>| {
         let frame = leaving(TYPE_IPV4).encode(&inner);
         let run = lab.node.run(Program::Encap, lab.red, &frame);
-        lab.node.own("source ports", GENEVE.into(), &frame, &run.frame).port
+        lab.node.own(&"source ports", GENEVE.into(), &frame, &run.frame).port
     };
 
     let whole = udp(1000, 2000, &[1; 2000]);

@@ -1,6 +1,7 @@
 //! Programs and maps of one test, pinned in a directory of their own, and devices in a namespace of their own.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -150,7 +151,7 @@ impl Node {
             *outcome,
             "{name}: the oracle thinks otherwise"
         );
-        self.run_and_compare(name, program, ifindex, frame, outcome);
+        self.run_and_compare(&name, program, ifindex, frame, outcome);
         let tunnel_of = |id: &u32| self.world.tunnel(*id).expect("an outcome names a tunnel of the world");
         let slot = match outcome {
             Outcome::Pass | Outcome::Leave(_) | Outcome::Drop(_) => None,
@@ -175,7 +176,7 @@ impl Node {
 
     fn run_and_compare(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -188,7 +189,14 @@ impl Node {
     }
 
     /// As `check`, but the counters are added up, to be looked at by `check_tally`: for many frames.
-    pub fn tally(&mut self, name: &str, program: Program, ifindex: u32, frame: &[u8], outcome: &Outcome) {
+    pub fn tally(
+        &mut self,
+        name: &dyn Display,
+        program: Program,
+        ifindex: u32,
+        frame: &[u8],
+        outcome: &Outcome,
+    ) {
         let run = self.run(program, ifindex, frame);
         // So many may be too big that not all of them are told so.
         let limited = Outcome::Drop(Reason::IcmpLimit);
@@ -200,7 +208,7 @@ impl Node {
     /// As `tally`, of a run that has been.
     pub fn tally_run(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -221,7 +229,7 @@ impl Node {
     /// Holds a verdict and a frame against an outcome; returns how the counters should move.
     fn compare(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -242,7 +250,7 @@ impl Node {
 
     fn expect(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -290,7 +298,7 @@ impl Node {
 
     /// Takes what is a packet's own from an outer frame: a source port of the tunnel's range, a flow label, both of which
     /// are the flow's, and a sequence number that was not yet.
-    pub fn own(&mut self, name: &str, id: u32, inner: &[u8], outer: &[u8]) -> Own {
+    pub fn own(&mut self, name: &dyn Display, id: u32, inner: &[u8], outer: &[u8]) -> Own {
         let tunnel = self.world.tunnel(id).expect("a tunnel of the world");
         let own = tunnel.own(outer);
         let (first, count) = tunnel.ports;

@@ -46,7 +46,7 @@ fn counted_and_passed() {
     let frame = samples(&lab).swap_remove(0).frame;
     let before = lab.node.counters();
     for length in SHORTEST..=frame.len() {
-        lab.node.tally("passed", Program::Pass, lab.end, &frame[..length], &Outcome::Pass);
+        lab.node.tally(&"passed", Program::Pass, lab.end, &frame[..length], &Outcome::Pass);
     }
     lab.node.check_tally();
     assert_eq!(difference(&before, &lab.node.counters()).len(), 1, "one row counts them all");
