@@ -6,6 +6,7 @@ mod common;
 mod decap;
 mod encap;
 mod events;
+mod frames;
 mod lab;
 mod layout;
 mod mutated;

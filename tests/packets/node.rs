@@ -16,7 +16,7 @@ use crate::common::frame::Mac;
 use crate::common::netns::Namespace;
 use crate::oracle::Outcome;
 use crate::oracle::inner::{Flow, Inner};
-use crate::world::{Interface, Own, World};
+use crate::world::{Interface, Own, Tunnel, World};
 
 pub const DROP: u32 = 1;
 pub const PASS: u32 = 2;
@@ -93,6 +93,16 @@ impl Node {
     /// Writes the world into the maps.
     pub fn install(&mut self) {
         self.world.install(&mut self.plane);
+    }
+
+    /// Other tunnels, of the same ids.
+    pub fn replace_tunnels(&mut self, tunnels: Vec<Tunnel>) {
+        for endpoint in self.world.tunnels.iter().flat_map(Tunnel::endpoints) {
+            self.plane.delete(Map::Endpoints, endpoint.as_bytes()).unwrap();
+        }
+        self.world.tunnels = tunnels;
+        self.world.install_tunnels(&mut self.plane);
+        self.flows.clear();
     }
 
     pub fn run(&self, program: Program, ifindex: u32, frame: &[u8]) -> TestRun {

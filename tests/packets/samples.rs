@@ -107,6 +107,11 @@ fn nd_frames(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
     ]
 }
 
+/// From red to what is behind a tunnel: ARP, and neighbour discovery.
+pub fn resolution(id: u8) -> Vec<Vec<u8>> {
+    [arp_frames(RED_IP, behind(id)), nd_frames(RED_IP6, behind6(id))].concat()
+}
+
 /// From one inner address to another: every kind of frame with an IP packet.
 fn ip_frames(ipv4: (Ipv4Addr, Ipv4Addr), ipv6: (Ipv6Addr, Ipv6Addr)) -> Vec<Vec<u8>> {
     let ipv4 = ipv4_packets(ipv4.0, ipv4.1);
