@@ -4,15 +4,18 @@
 mod common;
 
 mod decap;
+mod ecn;
 mod encap;
 mod events;
 mod frames;
+mod headers;
 mod lab;
 mod layout;
 mod mutated;
 mod node;
 mod oracle;
 mod patch;
+mod patched;
 mod random;
 mod raw;
 mod roundtrip;

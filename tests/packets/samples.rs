@@ -82,28 +82,34 @@ fn arp_frames(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
     ]
 }
 
+/// A solicitation with its asker's MAC address.
+pub fn solicitation(source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    solicitation_with(source, target, &link_layer_option(SOURCE_LINK_LAYER, RED_MAC))
+}
+
+fn solicitation_with(source: Ipv6Addr, target: Ipv6Addr, option: &[u8]) -> Vec<u8> {
+    let group = solicited_node(target);
+    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, group, ICMPV6) };
+    let message = neighbour_solicitation((source, group), target, option);
+    Ethernet::new(group_mac(group.into()), RED_MAC, TYPE_IPV6).encode(&ip.encode(&message))
+}
+
+/// An answer to one.
+pub fn advertisement(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+    let option = link_layer_option(TARGET_LINK_LAYER, RED_MAC);
+    let message = neighbour_advertisement((source, destination), NA_SOLICITED, source, &option);
+    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, destination, ICMPV6) };
+    mac(TYPE_IPV6).encode(&ip.encode(&message))
+}
+
 /// Neighbour discovery.
 fn nd_frames(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
-    let group = solicited_node(destination);
-    let solicit = |source, option: &[u8]| {
-        let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, group, ICMPV6) };
-        let message = neighbour_solicitation((source, group), destination, option);
-        Ethernet::new(group_mac(group.into()), RED_MAC, TYPE_IPV6).encode(&ip.encode(&message))
-    };
-    let advertisement = neighbour_advertisement(
-        (source, destination),
-        NA_SOLICITED,
-        source,
-        &link_layer_option(TARGET_LINK_LAYER, RED_MAC),
-    );
-    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, destination, ICMPV6) };
     let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, source.segments()[7]);
-    let own_mac = link_layer_option(SOURCE_LINK_LAYER, RED_MAC);
     vec![
-        solicit(source, &own_mac),
-        solicit(link_local, &own_mac),
-        solicit(Ipv6Addr::UNSPECIFIED, &[]),
-        mac(TYPE_IPV6).encode(&ip.encode(&advertisement)),
+        solicitation(source, destination),
+        solicitation(link_local, destination),
+        solicitation_with(Ipv6Addr::UNSPECIFIED, destination, &[]),
+        advertisement(source, destination),
     ]
 }
 
