@@ -113,11 +113,7 @@ fn encapsulation() {
 #[test]
 fn solicitations() {
     let Some(mut lab) = Lab::new("ecn::solicitations") else { return };
-    let id = lab.wide.iter().copied().find(|id| {
-        let kind = lab.tunnel(*id).kind;
-        !kind.is_tags() && !kind.carries_ip()
-    });
-    let id = id.expect("one that carries Ethernet over IP");
+    let id = lab.which(|tunnel| !tunnel.kind.is_tags() && !tunnel.kind.carries_ip())[0];
     let tunnel = lab.tunnel(id);
     let solicitation = crate::samples::solicitation(behind6(id), RED_IP6);
     let frame = tunnel.arriving(&solicitation, 7);

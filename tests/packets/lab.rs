@@ -208,6 +208,11 @@ impl Lab {
         self.node.world.interface(ifindex).expect("an interface of the lab").mac
     }
 
+    /// Those tunnels among the ones of every kind.
+    pub fn which(&self, is_one: impl Fn(&Tunnel) -> bool) -> Vec<u8> {
+        self.wide.iter().copied().filter(|id| is_one(&self.tunnel(*id))).collect()
+    }
+
     /// Changes the tunnels of every kind, at both ends.
     pub fn change_tunnels(&mut self, mut change: impl FnMut(&mut Tunnel)) {
         let mut world = self.node.world.clone();

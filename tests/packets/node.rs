@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use mptm::config::model::Mode;
 use mptm::kernel::abi::{self, ACTIONS, PROGRAM_COUNT, role};
@@ -161,6 +163,10 @@ impl Node {
             *outcome,
             "{name}: the oracle thinks otherwise"
         );
+        if matches!(outcome, Outcome::Answer { reason: Some(_), .. }) {
+            // A millisecond has one such answer; two are wanted.
+            sleep(Duration::from_millis(3));
+        }
         self.run_and_compare(&name, program, ifindex, frame, outcome);
         let tunnel_of = |id: &u32| self.world.tunnel(*id).expect("an outcome names a tunnel of the world");
         let slot = match outcome {
@@ -213,6 +219,20 @@ impl Node {
         let is_limited = run.action == DROP && matches!(outcome, Outcome::Answer { reason: Some(_), .. });
         let outcome = if is_limited { &limited } else { outcome };
         self.tally_run(name, program, ifindex, frame, outcome, &run);
+    }
+
+    /// As `tally`; the oracle must be of the same mind.
+    pub fn tally_check(
+        &mut self,
+        name: &str,
+        program: Program,
+        ifindex: u32,
+        frame: &[u8],
+        outcome: &Outcome,
+    ) {
+        let judged = self.world.judge(program, ifindex, frame);
+        assert_eq!(judged, *outcome, "{name}: the oracle thinks otherwise");
+        self.tally(&name, program, ifindex, frame, outcome);
     }
 
     /// As `tally`, of a run that has been.
