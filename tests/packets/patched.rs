@@ -22,7 +22,6 @@ pub fn damaged(frame: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Puts bytes in between, which all lengths then count: IPv4's or IPv6's, UDP's and GTP-U's.
-#[allow(dead_code)]
 pub fn inserted(frame: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut frame = [&frame[..at], bytes, &frame[at..]].concat();
     let is_ipv4 = word(&frame, 12) == Some(TYPE_IPV4);
