@@ -102,6 +102,10 @@ pub struct Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if self.pin.exists() {
+            if std::thread::panicking() {
+                let status = finish(self.mptm().arg("status"));
+                eprintln!("{}", status.unwrap_or_else(|said| said));
+            }
             let _ = finish(self.mptm().arg("down"));
             // What a failed `down` left; the links end with their pins.
             let _ = fs::remove_dir_all(&self.pin);
