@@ -105,7 +105,7 @@ matrix! {
         "vlan" ["vlan.id" "42" "vlan.priority" "5" "vlan.dei" "0"]
         Mptm Kernel Ovs Scapy;
     qinq "qinq" "protocol = \"qinq\"\nid = 42\nservice_id = 7\npcp = 3" Ethernet Tags(4),
-        "ieee8021ad" ["ieee8021ad.id" "7" "ieee8021ad.priority" "3" "vlan.id" "42" "vlan.priority" "3"]
+        "ieee8021ad:ethertype:vlan" ["ieee8021ad.id" "7" "ieee8021ad.priority" "3" "vlan.id" "42" "vlan.priority" "3"]
         Mptm Kernel Ovs Scapy;
     vxlan "vxlan" "protocol = \"vxlan\"\nid = 42" Ethernet Ip(30),
         "udp:vxlan" ["udp.dstport" "4789" "vxlan.flags" "0x0800" "vxlan.vni" "42"]
