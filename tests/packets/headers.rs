@@ -53,7 +53,7 @@ fn or_inherit<T: ToString>(value: Option<T>) -> String {
 
 /// A tunnel as a file has it.
 fn text(tunnel: &Tunnel) -> String {
-    let mut out = format!("[interface.u0]\nrole = 'underlay'\n[tunnel.t]\ninner = ['10.9.0.1']\n");
+    let mut out = "[interface.u0]\nrole = 'underlay'\n[tunnel.t]\ninner = ['10.9.0.1']\n".to_owned();
     let mut key = |name: &str, value: String| writeln!(out, "{name} = {value}").unwrap();
     key("protocol", format!("'{}'", protocol(&tunnel.kind)));
     if let Some(network) = tunnel.network {
