@@ -26,6 +26,7 @@ mod random;
 mod raw;
 mod roundtrip;
 mod samples;
+mod sizes;
 mod strict;
 mod truncated;
 mod ttl;

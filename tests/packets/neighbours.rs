@@ -216,3 +216,29 @@ fn link_local_sources_are_learned() {
     let outcome = Outcome::Drop(Reason::InnerSource);
     lab.node.check("an answer of another's", Program::Decap, underlay, &spoofed, &outcome);
 }
+
+/// Between two workloads of a node it is the same.
+#[test]
+fn between_workloads() {
+    let Some(mut lab) = Lab::new("neighbours::between_workloads") else { return };
+    let (red, green) = (lab.red, lab.green);
+    let to = |slot, mac: Option<Mac>, frame: &[u8]| {
+        let mut frame = frame.to_vec();
+        if let Some(mac) = mac {
+            frame[..6].copy_from_slice(&mac);
+        }
+        Outcome::Forward { slot, frame }
+    };
+    let answer = advertisement(GREEN_IP6, LINK_LOCAL);
+    lab.node.check("nobody asked", Program::Encap, green, &answer, &Outcome::Pass);
+    for source in [RED_IP6, Ipv6Addr::UNSPECIFIED, LINK_LOCAL] {
+        let question = solicitation(source, GREEN_IP6);
+        let outcome = to(GREEN, None, &question);
+        lab.node.check(&format!("from {source}"), Program::Encap, red, &question, &outcome);
+    }
+    lab.node.check("an answer", Program::Encap, green, &answer, &to(RED, Some(RED_MAC), &answer));
+    let answer = advertisement(GREEN_IP6, RED_IP6);
+    lab.node.check("an answer", Program::Encap, green, &answer, &to(RED, Some(RED_MAC), &answer));
+    let own = solicitation(Ipv6Addr::UNSPECIFIED, RED_IP6);
+    lab.node.check("whether its own is free", Program::Encap, red, &own, &Outcome::Pass);
+}

@@ -12,6 +12,7 @@ use crate::common::frame::{
     udp_with_checksum, with_transport_checksum,
 };
 use crate::lab::*;
+use crate::patched::inserted;
 use crate::wide::behind6;
 use crate::world::Own;
 
@@ -134,6 +135,13 @@ fn ip_frames(ipv4: (Ipv4Addr, Ipv4Addr), ipv6: (Ipv6Addr, Ipv6Addr)) -> Vec<Vec<
     all
 }
 
+/// An outer frame over IPv6, with what Linux puts before its payload, and another extension header.
+fn behind_extensions(outer: &[u8]) -> Vec<u8> {
+    let mut frame = outer.to_vec();
+    let next = std::mem::replace(&mut frame[20], 0);
+    inserted(&frame, 54, &[60, 0, 1, 4, 0, 0, 0, 0, next, 0, 4, 1, 4, 1, 1, 0])
+}
+
 /// The lab's frames, both ways, each of which is forwarded or answered.
 pub fn samples(lab: &Lab) -> Vec<Sample> {
     let mut all = Vec::new();
@@ -179,7 +187,7 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
     gateway.into_iter().filter(|frame| frame[0] & 1 != 0).for_each(|frame| leave(lab.red, frame));
 
     let mut sequence = 0;
-    let mut arrive = |id, inner: &[u8]| {
+    let mut arrive = |all: &mut Vec<Sample>, id, inner: &[u8]| {
         sequence += 1;
         let own = Own { port: 50000, sequence, ip_id: 7, label: 0x54321 };
         let frame = lab.tunnel(id).arriving_as(inner, own);
@@ -187,20 +195,24 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
     };
     for id in narrow {
         for packet in ipv4_packets(behind(id), RED_IP) {
-            arrive(id, &mac(TYPE_IPV4).encode(&packet));
+            arrive(&mut all, id, &mac(TYPE_IPV4).encode(&packet));
         }
-        arp_frames(behind(id), RED_IP).iter().for_each(|frame| arrive(id, frame));
+        arp_frames(behind(id), RED_IP).iter().for_each(|frame| arrive(&mut all, id, frame));
     }
     for packet in ipv4_packets(behind(GENEVE), RED_PAIR_IP) {
-        arrive(PAIR, &mac(TYPE_IPV4).encode(&packet));
+        arrive(&mut all, PAIR, &mac(TYPE_IPV4).encode(&packet));
     }
     for id in &lab.wide {
         for frame in ip_frames((behind(*id), RED_IP), (behind6(*id), RED_IP6)) {
-            arrive(*id, &frame);
+            arrive(&mut all, *id, &frame);
+        }
+        if lab.tunnel(*id).is_ipv6() {
+            let last = all.last_mut().expect("just made");
+            last.frame = behind_extensions(&last.frame);
         }
         if !lab.tunnel(*id).kind.carries_ip() {
             for frames in [arp_frames(behind(*id), RED_IP), nd_frames(behind6(*id), RED_IP6)] {
-                frames.iter().for_each(|frame| arrive(*id, frame));
+                frames.iter().for_each(|frame| arrive(&mut all, *id, frame));
             }
         }
     }
