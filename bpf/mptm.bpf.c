@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The four programs: each a page that reads like the packet's way. */
+/* The programs: each a page that reads like the packet's way. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
 #include "check.h"
+#include "copies.h"
 #include "decap.h"
 #include "echo.h"
 #include "encap.h"
+#include "flood.h"
 #include "forward.h"
 #include "icmp.h"
 #include "linear.h"
@@ -123,7 +125,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     case KIND_OTHER:
         return XDP_PASS;
     case KIND_GROUP:
-        return LEAVE(MPTM_DROP_GROUP);
+        return flood_out(ctx, &interface, &inner, length);
     case KIND_MALFORMED:
         return DROP(MPTM_DROP_MALFORMED);
     }
@@ -160,7 +162,7 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     case KIND_MALFORMED:
         return DROP(MPTM_DROP_INNER_MALFORMED);
     case KIND_GROUP:
-        return DROP(MPTM_DROP_INNER_GROUP);
+        return check_group(tunnel, id, inner);
     case KIND_OTHER:
         return DROP(MPTM_DROP_INNER_UNSUPPORTED);
     case KIND_IPV4:
@@ -235,7 +237,7 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
     struct inner inner = {};
-    struct mptm_route destination;
+    struct mptm_route destination = {};
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);
@@ -259,12 +261,16 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
+    int is_group = inner.kind == KIND_GROUP;
+
+    if (is_group)
+        inner.kind = flood_kind(&inner);
     if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner.protocol == IPPROTO_TCP)
         clamp_mss(ctx, &inner, tunnel->mtu - (inner.kind == KIND_IPV6 ? 60 : 40));
     verdict = decapsulate(ctx, &outer, &inner, &destination);
     if (verdict)
         return verdict;
-    verdict = redirect_to(destination.id);
+    verdict = is_group ? flood_in(ctx, id) : redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
 
@@ -309,4 +315,11 @@ SEC("xdp.frags")
 int mptm_pass(struct xdp_md *ctx)
 {
     return finish(MPTM_PROGRAM_PASS, XDP_PASS, bpf_xdp_get_buff_len(ctx));
+}
+
+/* Any of the interfaces, where multicast and broadcast are flooded: copies what XDP has left a note with. */
+SEC("tcx/ingress")
+int mptm_flood(struct __sk_buff *skb)
+{
+    return flood(skb);
 }

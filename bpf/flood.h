@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Flooding, as far as XDP goes: it finds out what may be flooded, and leaves a note for mptm_flood. Copies with
+ * different headers are beyond XDP: a redirection to many devices sends the same frame to each, and a program on
+ * the way out of them (in a devmap) is that of a bulk's first frame for all of the bulk.
+ */
+#ifndef MPTM_FLOOD_H
+#define MPTM_FLOOD_H
+
+#include "csum.h"
+#include "encap.h"
+#include "maps.h"
+#include "parse.h"
+#include "route.h"
+#include "stats.h"
+
+/* Metadata of a frame on its way from XDP to tc; 32 bytes are the most that kernels before 6.9 take. */
+struct flood_note {
+    __u64 instance; /* of the data plane: metadata of another program, or another node, is none of ours */
+    __u32 ifindex;  /* where the frame came in, and nowhere else, the note counts */
+    __u32 nonce;    /* unlike that of any other frame's, so that GRO merges none of them */
+    __u32 id;       /* underlay: of the tunnel; workload: the hash of the flow */
+    __u32 label;    /* IPv6 flow label */
+    __u16 word;     /* underlay: the EtherType; workload: the sum of the frame, if wanted */
+    __u8 kind;      /* enum kind, and the rest as in struct inner */
+    __u8 flags;
+    __u8 ttl;
+    __u8 tos;
+    __u8 pcp;
+    __u8 tags;
+};
+_Static_assert(sizeof(struct flood_note) == 32, "flood_note");
+
+/* Which data plane this is. */
+static __always_inline __u64 flood_instance(void)
+{
+    __u32 zero = 0;
+    struct mptm_meta *row = bpf_map_lookup_elem(&meta, &zero);
+
+    return row ? row->netns ^ 0x6d70746d666c6f64 : 0; /* "mptmflod" */
+}
+
+/* Puts the note before the frame. Not every driver has room there. Packet pointers are to be derived again. */
+static __always_inline int write_note(struct xdp_md *ctx, struct flood_note *note)
+{
+    if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*note)))
+        return 0;
+    void *at = (void *)(long)ctx->data_meta;
+
+    if (at + sizeof(*note) > (void *)(long)ctx->data)
+        return 0;
+    note->instance = flood_instance();
+    note->ifindex = ctx->ingress_ifindex;
+    note->nonce = bpf_get_prandom_u32();
+    __builtin_memcpy(at, note, sizeof(*note));
+    return 1;
+}
+
+/* Of a packet for several: its kind as that of one for one. */
+static __always_inline enum kind flood_kind(const struct inner *inner)
+{
+    return inner->flags & INNER_IPV4 ? KIND_IPV4 : KIND_IPV6;
+}
+
+/* Who has no address yet, and who asks its link only, may be anybody. */
+static __always_inline int has_no_address(const struct inner *inner)
+{
+    return is_unspecified(inner->source) || is_link_local(inner->source);
+}
+
+/* A workload's packet for several: to all of its segment, and as it is to the host's stack. `inner` becomes
+ * that of a packet for one. */
+__noinline int flood_out(struct xdp_md *ctx, struct mptm_interface *interface, struct inner *inner, __u32 length)
+{
+    struct flood_note note = {};
+    struct mptm_route own;
+
+    if (!interface || !inner)
+        return XDP_PASS;
+    struct mptm_flood *flood = bpf_map_lookup_elem(&floods, &interface->table);
+
+    if (!flood || !(inner->flags & INNER_FLOOD))
+        return LEAVE(MPTM_DROP_GROUP);
+    inner->kind = flood_kind(inner);
+    if (!has_no_address(inner) &&
+        !(route_find(table_for(interface->table, inner), inner->source, &own) &&
+          own.target == MPTM_TARGET_WORKLOAD && own.id == interface->slot))
+        return LEAVE(MPTM_DROP_GROUP);
+    note.id = flow_hash(inner);
+    note.label = inner->label;
+    if (flood->flags & MPTM_FLOOD_SUM)
+        note.word = csum_reduce(csum_inner(ctx, inner, 0, length));
+    note.kind = inner->kind;
+    note.flags = inner->flags;
+    note.ttl = inner->ttl;
+    note.tos = inner->tos;
+    note.pcp = inner->pcp;
+    note.tags = inner->tags;
+    return write_note(ctx, &note) ? XDP_PASS : LEAVE(MPTM_DROP_NOT_FLOODED);
+}
+
+/* Whether a tunnel may bring in a packet for several. Returns 0, or a drop. */
+static __always_inline int check_group(const struct mptm_tunnel *tunnel, __u32 id, const struct inner *inner)
+{
+    __u32 table = tunnel->table;
+    struct mptm_route back;
+
+    if (!(tunnel->flags & MPTM_TUNNEL_FLOOD) || !(inner->flags & INNER_FLOOD) ||
+        !bpf_map_lookup_elem(&floods, &table))
+        return DROP(MPTM_DROP_INNER_GROUP);
+    if (!(inner->flags & INNER_IPV4))
+        table |= MPTM_TABLE_IPV6;
+    if (!has_no_address(inner) && !(route_find(table, inner->source, &back) &&
+                                    back.target == MPTM_TARGET_TUNNEL && back.id == id))
+        return DROP(MPTM_DROP_INNER_SOURCE);
+    return 0;
+}
+
+/*
+ * A frame for several that came out of tunnel `id`: to the workloads of its segment. It is for mptm_flood only,
+ * and must not be taken for the host's if that is not there: so on its way it is of a protocol that nobody
+ * speaks.
+ */
+__noinline int flood_in(struct xdp_md *ctx, __u32 id)
+{
+    struct flood_note note = {.id = id};
+    __be16 sealed = bpf_htons(ETH_P_802_EX1);
+
+    if (bpf_xdp_load_bytes(ctx, 2 * ETH_ALEN, &note.word, sizeof(note.word)) ||
+        bpf_xdp_store_bytes(ctx, 2 * ETH_ALEN, &sealed, sizeof(sealed)) || !write_note(ctx, &note))
+        return DROP(MPTM_DROP_NOT_FLOODED);
+    return XDP_PASS;
+}
+
+#endif
