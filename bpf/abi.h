@@ -205,11 +205,12 @@ struct mptm_endpoint {
 #define MPTM_TUNNEL_SEQUENCE (1 << 18)     /* fill in, and want, the GRE sequence number at sequence_offset */
 #define MPTM_TUNNEL_ETHERTYPE (1 << 19)    /* fill in the payload's EtherType, 2 bytes, at type_offset */
 #define MPTM_TUNNEL_IP_PROTOCOL (1 << 20)  /* fill in the payload's IP protocol, 1 byte, at type_offset */
-#define MPTM_TUNNEL_GTPU_LENGTH (1 << 21)  /* fill in the GTP-U length, 2 bytes behind the UDP header's end  \
-                                            */
-#define MPTM_TUNNEL_MSS_CLAMP (1 << 22)    /* lower the MSS option of TCP SYNs, both ways */
-#define MPTM_TUNNEL_PCP_INHERIT (1 << 23)  /* the priority of the header's VLAN tags: the inner frame's */
-#define MPTM_TUNNEL_FLOOD (1 << 24)        /* takes and brings multicast and broadcast */
+#define MPTM_TUNNEL_GTPU_LENGTH                                                                              \
+    (1 << 21)                             /* fill in the GTP-U length, 2 bytes behind the UDP header's end   \
+                                           */
+#define MPTM_TUNNEL_MSS_CLAMP (1 << 22)   /* lower the MSS option of TCP SYNs, both ways */
+#define MPTM_TUNNEL_PCP_INHERIT (1 << 23) /* the priority of the header's VLAN tags: the inner frame's */
+#define MPTM_TUNNEL_FLOOD (1 << 24)       /* takes and brings multicast and broadcast */
 
 /* How many critical GENEVE options a tunnel may have. */
 #define MPTM_MAX_CRITICAL 4

@@ -86,7 +86,7 @@ static __always_inline __u32 check_extensions(struct xdp_md *ctx, struct outer *
     if (!(flags & GTPU_E))
         return 0;
     /* The type of the next one is the last byte of each. */
-    for (int i = 0; i < GTPU_EXTENSIONS; i++) {
+    for (int i = 0; i <= GTPU_EXTENSIONS; i++) {
         if (bpf_xdp_load_bytes(ctx, outer->strip - 1, &next, sizeof(next)))
             return MPTM_DROP_TUNNEL_OPTION;
         if (!next)
@@ -106,13 +106,10 @@ static __always_inline __u32 check_extensions(struct xdp_md *ctx, struct outer *
 static __always_inline __u32 check_udp(struct xdp_md *ctx, const struct outer *outer, __u32 tunnel_flags)
 {
     __u32 length = outer->length - outer->l4;
-    __u16 check;
 
-    if (bpf_xdp_load_bytes(ctx, outer->l4 + offsetof(struct udphdr, check), &check, sizeof(check)))
-        return MPTM_DROP_OUTER_LENGTH;
     /* None at all is for IPv4 to choose (RFC 768), and for tunnels over IPv6 if both ends agree (RFC 6935,
      * 5). */
-    if (!check)
+    if (!outer->check)
         return outer->is_ipv6 && tunnel_flags & MPTM_TUNNEL_UDP_CHECKSUM ? MPTM_DROP_OUTER_CHECKSUM : 0;
     __u32 sum = csum_pseudo(outer->endpoint.remote, outer->endpoint.local, IPPROTO_UDP, length);
 

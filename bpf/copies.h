@@ -29,7 +29,7 @@ struct copy_walk {
     __u32 pending; /* where what is there by now has still to be sent; 0: nowhere */
     __u8 macs[2 * ETH_ALEN];
     __u8 own_mac[ETH_ALEN];
-    __u8 pad[6];
+    __u8 pad[2];
 };
 
 /* An outer header in the making. Nothing is written to the packet directly: a program that does that is handed

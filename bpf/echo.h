@@ -67,6 +67,8 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
         return LEAVE(MPTM_DROP_OAM);
     if (outer->reason)
         return DROP(outer->reason);
+    if (outer->strip > outer->length)
+        return DROP(MPTM_DROP_TUNNEL_LENGTH);
     __u32 reason = check_udp(ctx, outer, 0);
 
     if (reason)

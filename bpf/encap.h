@@ -264,7 +264,7 @@ __noinline int encapsulate(struct xdp_md *ctx, struct mptm_tunnel *tunnel, struc
 
     if (!tunnel || !inner || !interface)
         return DROP(MPTM_DROP_NO_TUNNEL);
-    __u32 length = bpf_xdp_get_buff_len(ctx);
+    __u32 length = inner->frame;
     __u32 size = tunnel->header_len;
     __u32 pop = tunnel->pop;
 

@@ -73,7 +73,7 @@ static __always_inline int join_ecn(void *data, void *end, struct inner *inner, 
     __u32 ecn = inner->tos & ECN_MASK;
     __u32 l3 = inner->l3;
 
-    if (!is_ip(inner))
+    if (inner->kind == KIND_ARP)
         return 0;
     if (!ecn)
         return outer == ECN_CE ? DROP(MPTM_DROP_ECN) : 0;

@@ -181,9 +181,10 @@ __noinline int too_big(struct xdp_md *ctx, struct inner *inner, __u32 mtu, __u32
     if (!inner)
         return DROP(MPTM_DROP_TOO_BIG);
     int is_ipv6 = inner->kind == KIND_IPV6;
-    __u32 reason = is_ipv6 || (inner->flags & INNER_DF) ? MPTM_DROP_TOO_BIG : MPTM_DROP_TOO_BIG_NO_DF;
+    int is_ipv4 = inner->kind == KIND_IPV4;
+    __u32 reason = is_ipv4 && !(inner->flags & INNER_DF) ? MPTM_DROP_TOO_BIG_NO_DF : MPTM_DROP_TOO_BIG;
 
-    if ((!is_ipv6 && inner->kind != KIND_IPV4) || !is_answerable(ctx, inner))
+    if ((!is_ipv6 && !is_ipv4) || !is_answerable(ctx, inner))
         return DROP(reason);
     if (!may_answer())
         return DROP(MPTM_DROP_ICMP_LIMIT);

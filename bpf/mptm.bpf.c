@@ -44,14 +44,18 @@ static __always_inline void remember(__u32 table, const struct inner *inner, __u
     link_local_learn(table, inner, &from);
 }
 
-/* Where the packet goes; what answers a link-local address goes where that was heard of. */
+/* Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one
+ * goes where that was heard of, and of the others only gateways are asked for. */
 static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
                                     struct mptm_route *route)
 {
-    if (route_between(pairs, table, inner->destination, route))
-        return 1;
-    return inner->kind == KIND_ADVERTISEMENT && is_link_local(inner->destination) &&
-           link_local_find(table, inner, route);
+    if (is_link_local(inner->destination)) {
+        if (inner->kind == KIND_ADVERTISEMENT)
+            return link_local_find(table, inner, route);
+        return inner->kind == KIND_SOLICITATION && route_find(table, inner->destination, route) &&
+               route->target == MPTM_TARGET_GATEWAY;
+    }
+    return route_between(pairs, table, inner->destination, route);
 }
 
 /* To another workload of this node. */
@@ -87,13 +91,13 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
 
     if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
         if (!is_ip(inner))
-            return answer_neighbour(ctx, inner, interface, length);
+            return send_back(answer_neighbour(ctx, inner, interface, length), interface->slot);
         size = inner->end - inner->l3;
     }
     if (size > tunnel->mtu) {
         __u32 tags = tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD ? 0 : inner->tags;
 
-        verdict = too_big(ctx, inner, tunnel->mtu - tags, length);
+        verdict = send_back(too_big(ctx, inner, tunnel->mtu - tags, length), interface->slot);
     } else {
         verdict = encapsulate(ctx, tunnel, inner, interface, id);
         if (!verdict)
@@ -145,7 +149,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     }
     switch (route.target) {
     case MPTM_TARGET_GATEWAY:
-        return answer_neighbour(ctx, &inner, &interface, length);
+        return send_back(answer_neighbour(ctx, &inner, &interface, length), interface.slot);
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
@@ -203,8 +207,12 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
 
     if (is_far_end && protocol == MPTM_PROTOCOL_GRE)
         return DROP(MPTM_DROP_TUNNEL_ID);
-    if (is_far_end && outer->is_echo)
-        return answer_echo(ctx, outer, length);
+    if (is_far_end && outer->is_echo) {
+        struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
+        __u32 slot = interface ? interface->slot : MPTM_MAX_INTERFACES;
+
+        return send_back(answer_echo(ctx, outer, length), slot);
+    }
     return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
 }
 
@@ -236,8 +244,8 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
 static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
-    struct inner inner = {};
-    struct mptm_route destination = {};
+    struct inner inner;
+    struct mptm_route destination;
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);
@@ -255,7 +263,6 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     if (outer.is_control)
         return LEAVE(MPTM_DROP_OAM);
     int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
-    __u32 size = outer.length - outer.strip;
 
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
@@ -263,11 +270,13 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         return verdict;
     int is_group = inner.kind == KIND_GROUP;
 
-    if (is_group)
+    if (is_group) {
         inner.kind = flood_kind(&inner);
+        __builtin_memset(&destination, 0, sizeof(destination));
+    }
     if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner.protocol == IPPROTO_TCP)
         clamp_mss(ctx, &inner, tunnel->mtu - (inner.kind == KIND_IPV6 ? 60 : 40));
-    verdict = decapsulate(ctx, &outer, &inner, &destination);
+    verdict = decapsulate(ctx, &outer, &inner, &destination, length);
     if (verdict)
         return verdict;
     verdict = is_group ? flood_in(ctx, id) : redirect_to(destination.id);
@@ -275,7 +284,7 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
 
     if (!REASON_OF(verdict) && stats)
-        count(&stats->decap, size);
+        count(&stats->decap, outer.length - outer.strip + (outer.payload == PAYLOAD_ETHERNET ? 0 : ETH_HLEN));
     return verdict;
 }
 

@@ -25,6 +25,7 @@ struct outer {
     __u32 tunnel;   /* where the tunnel header is, behind UDP */
     __u32 sequence; /* GRE's, if has_sequence */
     __u16 options;  /* bytes of GENEVE options at the end of the header */
+    __u16 check;    /* the UDP checksum, as it stands there */
     __u8 reason;    /* enum mptm_reason: what is wrong with it */
     __u8 payload;   /* enum payload: what it says that it carries */
     __u8 ecn;       /* of the outer IP header */
@@ -34,7 +35,7 @@ struct outer {
     __u8 is_control;  /* of the protocol itself: no payload */
     __u8 is_echo;     /* GTP-U: an echo request */
     __u8 is_critical; /* GENEVE: some option is, it says */
-    __u8 pad;
+    __u8 pad[3];
 };
 
 /* RFC 7348, 5. */
@@ -98,8 +99,8 @@ struct gtpu {
 /* Sequence number, N-PDU number and next extension: there if any of E, S and PN is. */
 #define GTPU_OPTIONAL 4
 
-/* As far as parse_outer looks, but for IPv6 extension headers, which it passes one by one. */
-#define OUTER_LOOK (ETH_HLEN + IPV4_MAX_HEADER + sizeof(struct udphdr) + 16)
+/* As far as parse_outer looks: with the longest IPv4 header, or a few short IPv6 extension headers. */
+#define OUTER_LOOK (ETH_HLEN + 2 * sizeof(struct ipv6hdr) + sizeof(struct udphdr) + 16)
 /* Beyond this no tunnel header begins, and no inner frame. */
 #define OUTER_FARTHEST 0x1ff
 #define OUTER_EXTENSIONS 4
@@ -208,6 +209,7 @@ static __always_inline int parse_udp(void *data, void *end, struct outer *outer)
     outer->endpoint.protocol = ports->protocol[outer->endpoint.port];
     if (bpf_ntohs(udp->len) != outer->length - outer->l4)
         note(outer, MPTM_DROP_OUTER_LENGTH);
+    outer->check = udp->check;
     outer->tunnel = outer->l4 + sizeof(*udp);
     outer->strip = outer->tunnel;
     switch (outer->endpoint.protocol) {
@@ -322,7 +324,7 @@ static __noinline int skip_outer_extensions(struct xdp_md *ctx, struct outer *ou
 {
     struct fragment_header header;
 
-    for (int i = 0; i < OUTER_EXTENSIONS; i++) {
+    for (int i = 0; i <= OUTER_EXTENSIONS; i++) {
         if (next != NEXT_HOP_BY_HOP && next != NEXT_ROUTING && next != NEXT_DESTINATION &&
             next != NEXT_FRAGMENT)
             return next;

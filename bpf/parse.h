@@ -115,6 +115,7 @@ struct inner {
     __u32 l3;      /* where in the frame the IP header is, or ARP */
     __u32 l4;      /* where the transport header is; 0 if it is not here or not known */
     __u32 end;     /* behind the IP packet */
+    __u32 frame;   /* behind all of it, padding too */
     __u16 tags;    /* bytes of VLAN tags */
     __u8 kind;     /* enum kind */
     __u8 flags;    /* INNER_* */
@@ -379,6 +380,7 @@ __noinline int parse_inner(struct xdp_md *ctx, __u32 macs, __u32 at, __u32 end, 
         return KIND_MALFORMED;
     __builtin_memset(inner, 0, sizeof(*inner));
     inner->end = end;
+    inner->frame = end;
     inner->l3 = at;
     if (at > INNER_FARTHEST || (macs > INNER_FARTHEST && macs != NO_MACS))
         return KIND_MALFORMED;

@@ -109,4 +109,18 @@ static __always_inline int redirect_to(__u32 slot)
                                                                       : DROP(MPTM_DROP_NO_DEVICE);
 }
 
+/*
+ * Sends what a frame was made into back out of the interface in `slot`, that it came in by. XDP_TX would
+ * leave it in the queue of a veth whose other end has no XDP program, until something else comes by: that end
+ * is only woken up if it has one.
+ */
+static __always_inline int send_back(int verdict, __u32 slot)
+{
+    if (ACTION_OF(verdict) != XDP_TX)
+        return verdict;
+    int sent = redirect_to(slot);
+
+    return REASON_OF(sent) ? sent : VERDICT(ACTION_OF(sent), REASON_OF(verdict));
+}
+
 #endif

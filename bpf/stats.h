@@ -13,7 +13,7 @@
 #define DROP(reason) VERDICT(XDP_DROP, reason)
 /* To the host's stack, as no tunnel's. */
 #define LEAVE(reason) VERDICT(XDP_PASS, reason)
-/* Back to the sender, with an answer. */
+/* Back to the sender, with an answer: see send_back. */
 #define ANSWER(reason) VERDICT(XDP_TX, reason)
 #define ACTION_OF(verdict) ((verdict) & (MPTM_ACTIONS - 1))
 #define REASON_OF(verdict) ((verdict) >> 8)

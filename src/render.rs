@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Payload, Pcp, Tos, Ttl};
+use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
 use crate::kernel::Netns;
 use crate::mac::MacAddr;
 use crate::plan::{Change, Plan, Step};
@@ -78,7 +78,8 @@ fn count(plan: &Plan) -> (usize, usize, usize) {
     (of('+'), of('~'), of('-'))
 }
 
-/// A plan as JSON: a list of steps, each with action, kind, identity, before and after.
+/// A plan as JSON: a list of steps, each with action, kind, identity, before and after; of those, the fields that are
+/// not as usual.
 pub fn json(plan: &Plan) -> Value {
     let steps = plan.steps.iter().map(|step| {
         let (sign, kind) = run_of(step);
@@ -92,6 +93,7 @@ pub fn json(plan: &Plan) -> Value {
             fields.map(|fields| {
                 fields
                     .into_iter()
+                    .filter(|(_, value)| !value.is_empty())
                     .map(|(key, value)| (key.to_owned(), Value::String(value)))
                     .collect::<Value>()
             })
@@ -296,7 +298,7 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
         ("id", some(id)),
         ("local_id", some(local_id)),
         ("service_id", some(service_id)),
-        ("payload", unless(*payload == protocol.payload(), payload_name(*payload))),
+        ("payload", unless(*payload == protocol.payload(), payload.name())),
         ("segment", segment.to_string()),
         ("underlay", underlay.to_string()),
         ("local", some(local)),
@@ -334,14 +336,7 @@ pub fn tunnel(tunnel: &Tunnel) -> Vec<(&'static str, String)> {
                 Tos::Fixed(byte) => unless(*tos == Tos::default(), byte),
             },
         ),
-        (
-            "df",
-            match df {
-                Df::Set => String::new(),
-                Df::Unset => "unset".into(),
-                Df::Inherit => "inherit".into(),
-            },
-        ),
+        ("df", unless(*df == Df::Set, df.name())),
         (
             "flow_label",
             match flow_label {
@@ -381,13 +376,6 @@ fn some(value: &Option<impl ToString>) -> String {
 
 fn unless(usual: bool, value: impl ToString) -> String {
     if usual { String::new() } else { value.to_string() }
-}
-
-fn payload_name(payload: Payload) -> &'static str {
-    match payload {
-        Payload::Ethernet => "ethernet",
-        Payload::Ip => "ip",
-    }
 }
 
 /// As iproute2 writes them: class, type and data, in hexadecimal.

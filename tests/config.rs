@@ -157,3 +157,17 @@ fn the_example_has_every_key() {
     }
     assert!(all.contains_key("defaults"));
 }
+
+#[test]
+fn every_file_of_the_examples_is_right() {
+    let mut files = Vec::new();
+    for directory in ["examples", "examples/two-nodes"] {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        files.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+    }
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let loaded = config::load(&file).unwrap_or_else(|error| panic!("{}: {error:?}", file.display()));
+        assert!(!loaded.config.tunnels.is_empty(), "{}", file.display());
+    }
+}

@@ -30,12 +30,13 @@ if [ "${1:-}" != quick ]; then
     cargo build --locked
     MPTM=$(pwd)/target/debug/mptm
     export MPTM
-    for protocol in geneve vxlan vlan; do
-        if ! output=$(examples/two-nodes/run.sh --protocol $protocol 2>&1); then
+    for arguments in "fou" "geneve" "gre --ipv6" "gretap" "gtpu --ipv6" "gue" "ipip --ipv6" "qinq" "vlan" "vxlan --ipv6"; do
+        # shellcheck disable=SC2086
+        if ! output=$(examples/two-nodes/run.sh --protocol $arguments 2>&1); then
             printf '%s\n' "$output"
-            echo "examples/two-nodes/run.sh --protocol $protocol failed" >&2
+            echo "examples/two-nodes/run.sh --protocol $arguments failed" >&2
             exit 1
         fi
-        echo "examples/two-nodes/run.sh --protocol $protocol: ok"
+        echo "examples/two-nodes/run.sh --protocol $arguments: ok"
     done
 fi

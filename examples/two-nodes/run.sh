@@ -1,26 +1,29 @@
 #!/usr/bin/env bash
 # Two nodes with a container each, all as network namespaces, and mptm between them:
 #
-#   examples/two-nodes/run.sh [--keep] [--protocol geneve|vxlan|vlan]
+#   examples/two-nodes/run.sh [--keep] [--protocol geneve] [--ipv6]
 #   examples/two-nodes/run.sh --clean
 #
 # Installs what it needs, builds mptm, makes the nodes, applies node1.toml and node2.toml, sends pings and TCP from
 # container to container, and removes everything; --keep lets it stand, --clean removes it then. Root or sudo.
+# --protocol is any that mptm has; with --ipv6, the nodes reach each other over IPv6. The containers have both.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 
-keep=no protocol=geneve clean=no
+protocols="fou geneve gre gretap gtpu gue ipip qinq vlan vxlan"
+keep=no protocol=geneve clean=no ipv6=no
 while [ $# -gt 0 ]; do
     case $1 in
     --keep) keep=yes ;;
     --clean) clean=yes ;;
     --protocol)
-        protocol=${2:?--protocol needs one of geneve, vxlan, vlan}
+        protocol=${2:?--protocol needs one of $protocols}
         shift
         ;;
+    --ipv6) ipv6=yes ;;
     -h | --help)
-        sed -n '2,8s/^# \{0,1\}//p' "$0"
+        sed -n '2,9s/^# \{0,1\}//p' "$0"
         exit 0
         ;;
     *)
@@ -30,10 +33,10 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-case $protocol in
-geneve | vxlan | vlan) ;;
+case " $protocols " in
+*" $protocol "*) ;;
 *)
-    echo "unknown protocol $protocol: one of geneve, vxlan, vlan" >&2
+    echo "unknown protocol $protocol: one of $protocols" >&2
     exit 1
     ;;
 esac
@@ -49,6 +52,7 @@ if [ -z "${MPTM:-}" ]; then
 fi
 if [ "$(id -u)" != 0 ]; then
     arguments=(--protocol "$protocol")
+    [ $ipv6 = yes ] && arguments+=(--ipv6)
     [ $keep = yes ] && arguments+=(--keep)
     [ $clean = yes ] && arguments+=(--clean)
     exec sudo env MPTM="$MPTM" "$here/run.sh" "${arguments[@]}"
@@ -113,10 +117,12 @@ done
 ip -n mptm-node1 link add ens4f0 type veth peer name ens4f0 netns mptm-node2
 for n in 1 2; do
     ip -n mptm-node$n addr add 10.30.30.$n/24 dev ens4f0
+    ip -n mptm-node$n addr add 2001:db8:30::$n/64 dev ens4f0 nodad
     ip -n mptm-node$n link set ens4f0 up
     ip -n mptm-node$n link add veth-node$n type veth peer name veth-ns$n netns vns$n
     ip -n mptm-node$n link set veth-node$n up
     ip -n vns$n addr add 10.250.1.$((99 + n))/24 dev veth-ns$n
+    ip -n vns$n addr add fd00:250::$((99 + n))/64 dev veth-ns$n nodad
     ip -n vns$n link set veth-ns$n up
 done
 echo "vns1 10.250.1.100 -- node1 10.30.30.1 ==== 10.30.30.2 node2 -- 10.250.1.101 vns2"
@@ -124,8 +130,16 @@ echo "vns1 10.250.1.100 -- node1 10.30.30.1 ==== 10.30.30.2 node2 -- 10.250.1.10
 mkdir -p "$files"
 for node in node1 node2; do
     sed "s/\"geneve\"/\"$protocol\"/" "$here/$node.toml" >"$files/$node.toml"
-    # A VLAN has no far end of its own.
-    if [ "$protocol" = vlan ]; then sed -i '/^remote /d' "$files/$node.toml"; fi
+    # What some protocols have not, and others must have.
+    case $protocol in
+    vlan | qinq) sed -i '/^remote /d' "$files/$node.toml" ;;
+    fou | gue | ipip) sed -i '/^id /d' "$files/$node.toml" ;;
+    esac
+    case $protocol in
+    qinq) sed -i 's/^id .*/&\nservice_id = 100/' "$files/$node.toml" ;;
+    fou) sed -i 's/^protocol .*/&\ndst_port = 5555/' "$files/$node.toml" ;;
+    esac
+    if [ $ipv6 = yes ]; then sed -i 's/"10\.30\.30\.\([12]\)"/"2001:db8:30::\1"/' "$files/$node.toml"; fi
 done
 say "The file of node1"
 cat "$files/node1.toml"
@@ -141,6 +155,7 @@ mptm_on node1 apply
 say "Container to container"
 run ip netns exec vns1 ping -c 3 -i 0.2 10.250.1.101
 run ip netns exec vns1 ping -c 3 -i 0.2 -s 1400 10.250.1.101
+run ip netns exec vns1 ping -c 3 -i 0.2 fd00:250::101
 ip netns exec vns2 iperf3 -s -1 -D -I "$files/iperf3.pid" >/dev/null
 for _ in $(seq 50); do
     [ -n "$(ip netns exec vns2 ss -Hltn 'sport = :5201')" ] && break

@@ -64,7 +64,7 @@ pub fn run(
         text += &format!("    {key:<10}  {value}\n");
     }
     let per_packet = if state.protocol.has_outer_ip() {
-        "lengths, checksum and source port are filled in per packet"
+        "what is filled in per packet is zero: lengths, checksums, source port and the like"
     } else if state.local_mac.is_none() || state.remote_mac == RemoteMac::Inner {
         "MAC addresses of zeros are the inner packet's"
     } else {

@@ -8,6 +8,7 @@ mod error;
 mod get;
 mod monitor;
 mod status;
+mod status_json;
 mod table;
 
 use std::io::Write as _;

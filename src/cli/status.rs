@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use serde_json::{Map, Value, json};
-
 use super::error::{SHOWN as ERRORS_SHOWN, warn_all};
 use super::table::align;
-use super::{CliError, Global, Kernel, print};
-use crate::counters::{self, ACTIONS, Count, Counters};
+use super::{CliError, Global, Kernel, print, status_json};
+use crate::counters::{self, Count, Counters};
 use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
@@ -16,7 +14,8 @@ use crate::state::{Attachment, Interface, RemoteMac, Role, Route};
 use crate::store::Live;
 
 /// How the kernel differs from the file.
-enum Drift {
+pub enum Drift {
+    /// By these steps.
     Plan(Plan),
     /// The file can't be read or does not fit this machine.
     Unknown(String),
@@ -28,7 +27,7 @@ pub fn run(global: &Global, json: bool) -> Result<ExitCode, CliError> {
     let counters = counters::read(&kernel.bpf, &live.ids)?;
     let (drift, warnings) = drift(global, &kernel, &live);
     print(&if json {
-        format!("{:#}\n", as_json(global, &live, &counters, &drift, &warnings))
+        format!("{:#}\n", status_json::json(global, &live, &counters, &drift, &warnings))
     } else {
         as_text(global, &live, &counters, &drift)
     })?;
@@ -71,7 +70,7 @@ fn as_text(global: &Global, live: &Live, counters: &Counters, drift: &Drift) -> 
     text += &interfaces_table(live);
     text += &tunnels_table(live, counters);
     text += &programs_table(counters);
-    text += &drops_table(counters);
+    text += &reasons_tables(counters);
     text += "\n";
     text += &match drift {
         Drift::Unknown(why) => format!("drift: unknown: {why}\n"),
@@ -201,147 +200,24 @@ fn routes_into_tunnels(live: &Live) -> BTreeMap<&str, usize> {
 }
 
 fn programs_table(counters: &Counters) -> String {
-    let mut rows = vec![row(["PROGRAM", "PASSED", "REDIRECTED", "DROPPED", "ABORTED"])];
+    let mut rows = vec![row(["PROGRAM", "PASSED", "REDIRECTED", "ANSWERED", "DROPPED", "ABORTED"])];
     for (program, actions) in &counters.actions {
-        let [aborted, drop, pass, _tx, redirect] = actions.map(|count| count.packets.to_string());
-        rows.push(vec![program.name().into(), pass, redirect, drop, aborted]);
+        let [aborted, drop, pass, tx, redirect] = actions.map(|count| count.packets.to_string());
+        rows.push(vec![program.name().into(), pass, redirect, tx, drop, aborted]);
     }
     format!("\n{}", align(&rows))
 }
 
-fn drops_table(counters: &Counters) -> String {
-    let mut rows = vec![row(["DROPPED FOR", "PACKETS", "MEANING"])];
-    for (reason, count) in counters.drops.iter().filter(|(_, count)| count.packets > 0) {
-        rows.push(vec![reason.name().into(), count.packets.to_string(), reason.text().into()]);
-    }
-    if rows.len() == 1 { "\nno drops\n".into() } else { format!("\n{}", align(&rows)) }
-}
-
-fn as_json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, warnings: &[String]) -> Value {
-    let state = &live.state;
-    let interfaces: Vec<Value> = state
-        .interfaces
-        .iter()
-        .map(|(name, interface)| {
-            let link = state.links.get(name);
-            json!({
-                "name": name,
-                "role": interface.role.name(),
-                "segment": match &interface.role { Role::Workload { segment } => Some(segment), _ => None },
-                "to": match &interface.role { Role::Redirect { to } => Some(to), _ => None },
-                "ifindex": interface.ifindex,
-                "mac": interface.mac,
-                "peer": interface.peer.as_ref().map(|peer| json!({ "netns": peer.netns, "name": peer.name })),
-                "program": link.and_then(|link| link.program).map(|program| program.name()),
-                "program_id": live.programs.get(name),
-                "mode": link.and_then(|link| link.mode),
-                "attached": link.is_some_and(|link| link.mode.is_some()),
-            })
-        })
-        .collect();
-    let tunnels: Vec<Value> = state
-        .tunnels
-        .iter()
-        .map(|(name, tunnel)| {
-            let stats = counters.tunnels.get(name).copied().unwrap_or_default();
-            json!({
-                "name": name,
-                "protocol": tunnel.protocol,
-                "id": tunnel.id,
-                "segment": tunnel.segment,
-                "underlay": tunnel.underlay,
-                "local": tunnel.local,
-                "remote": tunnel.remote,
-                "local_mac": tunnel.local_mac,
-                "remote_mac": match tunnel.remote_mac { RemoteMac::Known(mac) => Some(mac), _ => None },
-                "next_hop": tunnel.next_hop,
-                "resolved": tunnel.remote_mac != RemoteMac::Unresolved,
-                "src_port": [tunnel.src_ports.0, tunnel.src_ports.1],
-                "dst_port": tunnel.dst_port,
-                "inner_mac": tunnel.inner_mac,
-                "mtu": tunnel.mtu,
-                "redirect": tunnel.redirect,
-                "debug": tunnel.debug,
-                "encap": stats.encap,
-                "decap": stats.decap,
-            })
-        })
-        .collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "config": global.config,
-        "pin": global.pin,
-        "build": state.data_plane.as_ref().map(|data_plane| data_plane.build.to_string()),
-        "interfaces": interfaces,
-        "tunnels": tunnels,
-        "routes": routes_json(live),
-        "settings": settings_json(live),
-        "actions": actions_json(counters),
-        "drops": drops_json(counters),
-        "drift": match drift {
-            Drift::Plan(plan) => render::json(plan),
-            Drift::Unknown(_) => Value::Null,
-        },
-        "drift_unknown": match drift {
-            Drift::Plan(_) => None,
-            Drift::Unknown(why) => Some(why),
-        },
-        "warnings": warnings,
-    })
-}
-
-fn routes_json(live: &Live) -> Vec<Value> {
-    let mut routes = Vec::new();
-    for (segment, table) in &live.state.segments {
-        for (prefix, route) in table {
-            match route {
-                Route::Tunnel(tunnel) => {
-                    routes.push(json!({ "segment": segment, "prefix": prefix, "tunnel": tunnel }));
-                }
-                Route::Gateway => {
-                    routes.push(json!({ "segment": segment, "prefix": prefix, "gateway": true }))
-                }
-                Route::Workload { interface, mac, pairs } => {
-                    routes.push(
-                        json!({ "segment": segment, "prefix": prefix, "interface": interface, "mac": mac }),
-                    );
-                    routes.extend(pairs.iter().map(|(destination, tunnel)| {
-                        json!({ "segment": segment, "from": prefix, "prefix": destination, "tunnel": tunnel })
-                    }));
-                }
-            }
+/// What was dropped, and what was left to the host's stack although tunnels carry the like.
+fn reasons_tables(counters: &Counters) -> String {
+    let table = |title: &str, passes: bool| {
+        let mut rows = vec![row([title, "PACKETS", "MEANING"])];
+        let counted = counters.drops.iter().filter(|(_, count)| count.packets > 0);
+        for (reason, count) in counted.filter(|(reason, _)| reason.passes() == passes) {
+            rows.push(vec![reason.name().into(), count.packets.to_string(), reason.text().into()]);
         }
-    }
-    routes
-}
-
-fn settings_json(live: &Live) -> Vec<Value> {
-    live.state
-        .settings
-        .iter()
-        .map(|(key, setting)| {
-            json!({
-                "netns": key.netns,
-                "device": key.device,
-                "setting": key.setting.key(),
-                "before": setting.before,
-                "wanted": setting.value,
-                "value": setting.current,
-            })
-        })
-        .collect()
-}
-
-fn actions_json(counters: &Counters) -> Value {
-    let programs = counters.actions.iter().map(|(program, actions)| {
-        let actions = ACTIONS.iter().zip(actions).map(|(name, count)| ((*name).to_owned(), json!(count)));
-        (program.name().to_owned(), Value::Object(actions.collect::<Map<_, _>>()))
-    });
-    Value::Object(programs.collect())
-}
-
-fn drops_json(counters: &Counters) -> Value {
-    Value::Object(
-        counters.drops.iter().map(|(reason, count)| (reason.name().to_owned(), json!(count))).collect(),
-    )
+        (rows.len() > 1).then(|| format!("\n{}", align(&rows)))
+    };
+    let dropped = table("DROPPED FOR", false).unwrap_or_else(|| "\nno drops\n".into());
+    dropped + &table("PASSED TO THE HOST AS", true).unwrap_or_default()
 }

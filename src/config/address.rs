@@ -1,54 +1,85 @@
 //! IP addresses and prefixes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::diagnostic::Span;
 use super::prefix::text;
 use super::raw::{At, RawAddresses};
+use super::unicast::{BadPrefix, LINK_LOCAL, address_within, is_link_local, not_unicast, read_prefix};
 use super::value::{Reader, short};
 
 type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 
-/// What a text can be instead of a prefix.
-enum BadPrefix {
-    /// A version to come has it.
-    V6,
-    /// With a way to write what was probably meant.
-    Meant(String, String),
-    /// The length is out of range.
-    Length,
-    /// None of its addresses can be that of a host.
-    NotUnicast(&'static str),
-    /// Anything else.
-    Garbage,
-}
-
 impl Reader<'_> {
-    /// One address that a host can have.
-    pub fn address(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<IpAddr>> {
-        let text = self.text(key, value)?;
-        match text.value.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => match not_unicast(Ipv4Net::from(address)) {
-                Some(why) => self.reject(text.span, format!("{address} cannot be `{key}`"), why),
-                None => Some(At { value: address.into(), span: text.span }),
-            },
-            Ok(IpAddr::V6(_)) => self.no_v6(text.span),
-            Err(_) => match text.value.parse::<IpNet>() {
-                Ok(net) => {
-                    let label = format!("did you mean \"{}\"?", net.addr());
-                    self.reject(text.span, format!("`{key}` is one address, not a prefix"), label)
-                }
-                Err(_) => {
-                    let title = format!("{:?} is not an IP address", short(text.value));
-                    self.reject(text.span, title, "write one like \"192.0.2.1\"")
-                }
-            },
+    /// One address of a tunnel's end.
+    pub fn outer_address(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<IpAddr>> {
+        if let DeValue::String(text) = value.get_ref()
+            && address_within(text).is_some_and(|address| is_link_local(address.into()))
+        {
+            let label = "it is link-local, an address of one link only: write a global address, or a unique local \
+                         one (fd00::/8)";
+            return self.reject(self.span(value), format!("{} cannot be `{key}`", short(text)), label);
         }
+        self.address(key, value)
+    }
+
+    /// One or more next hops; none twice. They may be link-local: they are on the workload's link.
+    pub fn gateway(&mut self, value: Value<'_, '_>) -> Option<At<Vec<At<IpAddr>>>> {
+        let span = self.span(value);
+        let values = match value.get_ref() {
+            DeValue::Array(values) => values,
+            DeValue::String(_) => {
+                let address = self.address("gateway", value)?;
+                return Some(At { value: vec![address], span });
+            }
+            _ => {
+                let label = "write an address in quotes, or a list of them";
+                return self.wrong_type("gateway", "text or a list", value, label);
+            }
+        };
+        if values.is_empty() {
+            return self.reject(span, "`gateway` is empty", "name one address, or leave it out");
+        }
+        let mut first: HashMap<IpAddr, Option<Span>> = HashMap::new();
+        let mut list = Vec::with_capacity(values.len());
+        for value in values {
+            if let Some(address) = self.address("gateway", value)
+                && self.is_new(
+                    "gateway",
+                    &address.value,
+                    first.entry(address.value).or_default(),
+                    address.span,
+                )
+            {
+                list.push(address);
+            }
+        }
+        (list.len() == values.len()).then_some(At { value: list, span })
+    }
+
+    /// One address that a host can have.
+    fn address(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<IpAddr>> {
+        let text = self.text(key, value)?;
+        let (title, label) = match (text.value.parse::<IpAddr>(), text.value.parse::<IpNet>()) {
+            (Ok(address), _) => match not_unicast(address.into()) {
+                Some(why) => (format!("{address} cannot be `{key}`"), why),
+                None => return Some(At { value: address, span: text.span }),
+            },
+            (_, Ok(net)) => {
+                let label = format!("did you mean \"{}\"?", net.addr());
+                (format!("`{key}` is one address, not a prefix"), label)
+            }
+            _ => {
+                let label = meant(text.value, "write one like \"192.0.2.1\" or \"2001:db8::1\"");
+                (format!("{:?} is not an IP address", short(text.value)), label)
+            }
+        };
+        self.reject(text.span, title, label)
     }
 
     pub fn addresses(&mut self, value: Value<'_, '_>) -> Option<At<RawAddresses>> {
@@ -103,78 +134,32 @@ impl Reader<'_> {
 
     fn prefix(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<IpNet>> {
         let text = self.text(key, value)?;
-        match read_prefix(text.value) {
-            Ok(value) => Some(At { value, span: text.span }),
-            Err(BadPrefix::V6) => self.no_v6(text.span),
-            Err(BadPrefix::Meant(title, meant)) => {
-                self.reject(text.span, title, format!("did you mean {meant}?"))
+        let (title, label) = match read_prefix(text.value) {
+            Ok(value) => return Some(At { value, span: text.span }),
+            Err(BadPrefix::Meant(title, meant)) => (title, format!("did you mean {meant}?")),
+            Err(BadPrefix::Length(max)) => {
+                ("prefix length out of range".to_owned(), format!("allowed: /0 to /{max}"))
             }
-            Err(BadPrefix::Length) => {
-                self.reject(text.span, "prefix length out of range", "allowed: /0 to /32")
-            }
-            Err(BadPrefix::NotUnicast(why)) => {
-                self.reject(text.span, format!("{} cannot be in `{key}`", text.value), why)
-            }
+            Err(BadPrefix::NotUnicast(why)) => (format!("{} cannot be in `{key}`", text.value), why),
             Err(BadPrefix::Garbage) => {
-                let title = format!("{:?} is neither an address nor a prefix", short(text.value));
-                self.reject(text.span, title, "write one like \"192.0.2.1\" or \"192.0.2.0/24\"")
+                let example = "write one like \"192.0.2.1\", \"192.0.2.0/24\" or \"2001:db8::/64\"";
+                let label = match address_within(text.value) {
+                    Some(address) if is_link_local(address.into()) => LINK_LOCAL.to_owned(),
+                    _ => meant(text.value, example),
+                };
+                (format!("{:?} is neither an address nor a prefix", short(text.value)), label)
             }
+        };
+        self.reject(text.span, title, label)
+    }
+}
+
+/// The address that a text has beside other things, if it can be one.
+fn meant(text: &str, example: &str) -> String {
+    match address_within(text) {
+        Some(address) => {
+            not_unicast(address.into()).unwrap_or_else(|| format!("did you mean \"{address}\"?"))
         }
-    }
-
-    fn no_v6<T>(&mut self, span: Span) -> Option<T> {
-        self.reject(span, "IPv6 is not supported by this version of mptm", "write an IPv4 address")
-    }
-}
-
-/// An address alone is a prefix of full length.
-fn read_prefix(text: &str) -> Result<IpNet, BadPrefix> {
-    let net = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
-        (Ok(address), _) => IpNet::from(address),
-        (_, Ok(net)) => net,
-        _ => return Err(mistyped_prefix(text)),
-    };
-    let IpNet::V4(net) = net else { return Err(BadPrefix::V6) };
-    if let Some(why) = not_unicast(net) {
-        return Err(BadPrefix::NotUnicast(why));
-    }
-    if net.trunc() != net {
-        return Err(BadPrefix::Meant(format!("{net} has host bits set"), net.trunc().to_string()));
-    }
-    Ok(net.into())
-}
-
-/// A netmask, or a length that is too large.
-fn mistyped_prefix(text: &str) -> BadPrefix {
-    let Some((address, length)) = text.split_once('/') else { return BadPrefix::Garbage };
-    let Ok(address) = address.parse::<Ipv4Addr>() else { return BadPrefix::Garbage };
-    if let Ok(net) = length.parse::<Ipv4Addr>().map_err(|_| ()).and_then(|mask| {
-        ipnet::ipv4_mask_to_prefix(mask)
-            .map_err(|_| ())
-            .and_then(|len| Ipv4Net::new(address, len).map_err(|_| ()))
-    }) {
-        return BadPrefix::Meant("a prefix has a length, not a mask".to_owned(), net.trunc().to_string());
-    }
-    match length.parse::<u32>() {
-        Ok(33..) => BadPrefix::Length,
-        _ => BadPrefix::Garbage,
-    }
-}
-
-/// Why no host can have an address of this prefix.
-fn not_unicast(net: Ipv4Net) -> Option<&'static str> {
-    let (address, host) = (net.addr(), net.prefix_len() == 32);
-    if host && address.is_unspecified() {
-        Some("it stands for no address")
-    } else if host && address.is_broadcast() {
-        Some("it is the broadcast address")
-    } else if net.prefix_len() >= 4 && address.is_multicast() {
-        Some("it is multicast")
-    } else if net.prefix_len() >= 4 && address.octets()[0] >= 240 {
-        Some("it is reserved (RFC 1112, 4), and never forwarded")
-    } else if net.prefix_len() >= 8 && address.is_loopback() {
-        Some("it is loopback, which never leaves the host")
-    } else {
-        None
+        None => example.to_owned(),
     }
 }

@@ -1,27 +1,23 @@
-//! What cannot be together: two owners of one address, endpoint, port or peer. Each check takes one pass and a map,
-//! since a file may have a hundred thousand tunnels.
+//! What cannot be together: two owners of one endpoint, port or peer (those of an address are in `segments`). Each
+//! check takes one pass and a map, since a file may have a hundred thousand tunnels.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::model::{Name, NetnsRef};
-use super::prefix::{PrefixMap, text};
-use super::raw::{At, Field, RawAddresses, RawInterface, RawPeer, RawTunnel, RoleName};
-use super::validate::segment_of;
-use crate::protocol::Protocol;
+use super::raw::{At, Field, RawInterface, RawPeer, RawTunnel};
+use crate::protocol::{HasId, Protocol};
 
 /// What is said for the first time, and by whom.
 #[derive(Clone, Copy)]
-struct First<'a> {
-    name: &'a str,
-    span: Span,
+pub(super) struct First<'a> {
+    pub name: &'a str,
+    pub span: Span,
 }
 
 impl<'a> First<'a> {
-    fn new(name: &'a At<Name>, span: Span) -> Self {
+    pub fn new(name: &'a At<Name>, span: Span) -> Self {
         Self { name: &name.value, span }
     }
 }
@@ -43,7 +39,10 @@ pub(super) fn interfaces(interfaces: &[RawInterface], report: &mut Report) {
 }
 
 /// What tells the packets of tunnels apart when they arrive, but for the local address.
-type Endpoint<'a> = (Protocol, &'a Name, Option<IpAddr>, i128, u16);
+type Endpoint<'a> = (Protocol, &'a Name, Option<IpAddr>, ReceivedId, u16);
+
+/// The id of received packets, and QinQ's other one. None: they bear none.
+type ReceivedId = (Option<i128>, Option<u32>);
 
 /// The tunnels of an endpoint by their local address. One without has what its route prefers, which may be any.
 #[derive(Default)]
@@ -60,28 +59,60 @@ pub(super) fn tunnels(tunnels: &[RawTunnel], underlays: &[Option<Name>], report:
     for (tunnel, underlay) in tunnels.iter().zip(underlays) {
         let Some(protocol) = tunnel.protocol.value().copied() else { continue };
         let port = match (&tunnel.dst_port, protocol.default_port()) {
-            (_, None) => 0,
+            _ if !protocol.has_udp() => 0,
             (Field::Missing, Some(port)) => port,
             (Field::Given(port), _) => port.value,
-            (Field::Bad, _) => continue,
+            (Field::Bad, _) | (Field::Missing, None) => continue,
         };
         if port != 0 {
             let span = tunnel.dst_port.given().map_or(tunnel.name.span, |port| port.span);
             port_clash(tunnel, protocol, port, span, &mut ports, report);
         }
         let has_outer_ip = protocol.has_outer_ip();
-        let (Some(underlay), Some(id), remote) =
-            (underlay, tunnel.id.value(), tunnel.remote.value().copied())
-        else {
-            continue;
-        };
+        let remote = tunnel.remote.value().copied();
+        let (Some(underlay), Some(id)) = (underlay, received_id(tunnel, protocol)) else { continue };
         if has_outer_ip && remote.is_none() || matches!(tunnel.local, Field::Bad) {
             continue;
         }
         let remote = remote.filter(|_| has_outer_ip);
         let local = tunnel.local.value().copied().filter(|_| has_outer_ip);
-        let locals = endpoints.entry((protocol, underlay, remote, *id, port)).or_default();
-        endpoint_clash(tunnel, protocol, local, locals, report);
+        let locals = endpoints.entry((protocol, underlay, remote, id, port)).or_default();
+        endpoint_clash(tunnel, (protocol, id), local, locals, report);
+    }
+}
+
+/// None: it is wrong, or missing.
+fn received_id(tunnel: &RawTunnel, protocol: Protocol) -> Option<ReceivedId> {
+    let service_id = match protocol {
+        Protocol::Qinq => Some(*tunnel.service_id.value()?),
+        _ => None,
+    };
+    let id = match (protocol.has_id(), &tunnel.local_id, &tunnel.id) {
+        (HasId::Never, _, _) | (HasId::Optional, Field::Missing, Field::Missing) => None,
+        (_, Field::Missing, id) | (_, id, _) => Some(*id.value()?),
+    };
+    Some((id, service_id))
+}
+
+/// What tunnels have in common that cannot be told apart, and what to do.
+fn endpoint_label(protocol: Protocol, id: Option<i128>) -> &'static str {
+    match (protocol.has_id(), id) {
+        _ if protocol == Protocol::Qinq => {
+            "same underlay, `service_id` and `id`: give one of them another `service_id` or `id`"
+        }
+        _ if !protocol.has_outer_ip() => "same underlay and `id`: give one of them another `id`",
+        (HasId::Never, _) if protocol.has_udp() => {
+            "same protocol, underlay, `remote` and `dst_port`: give one of them another `dst_port`"
+        }
+        (HasId::Never, _) => {
+            "same protocol, underlay and `remote`: give one of them another far end, or each its own `local`"
+        }
+        (_, None) => "same protocol, underlay and `remote`, both without `id`: give one of them an `id`",
+        _ if protocol.has_local_id() => {
+            "same protocol, underlay, `remote` and id of received packets: give one of them another `local_id`, or \
+             another `id` if it has no `local_id`"
+        }
+        _ => "same protocol, underlay, `remote`, `id` and `dst_port`: give one of them another `id`",
     }
 }
 
@@ -105,7 +136,7 @@ fn port_clash<'a>(
 
 fn endpoint_clash<'a>(
     tunnel: &'a RawTunnel,
-    protocol: Protocol,
+    (protocol, (id, _)): (Protocol, ReceivedId),
     local: Option<IpAddr>,
     locals: &mut Locals<'a>,
     report: &mut Report,
@@ -117,11 +148,7 @@ fn endpoint_clash<'a>(
     };
     if let Some(first) = clash {
         let title = format!("tunnels {} and {} cannot be told apart", first.name, tunnel.name.value);
-        let label = match protocol.has_outer_ip() {
-            false => "same underlay and `id`: give one of them another `id`",
-            true => "same protocol, underlay, `remote`, `id` and `dst_port`: give one of them another `id`",
-        };
-        let error = Diagnostic::at(me.span, title, label);
+        let error = Diagnostic::at(me.span, title, endpoint_label(protocol, id));
         report.error(error.also(first.span, "the other one"));
         return;
     }
@@ -129,113 +156,5 @@ fn endpoint_clash<'a>(
     match local {
         None => _ = locals.any.get_or_insert(me),
         Some(local) => _ = locals.by_address.insert(local, me),
-    }
-}
-
-/// The routes of a segment.
-#[derive(Default)]
-struct Segment<'a> {
-    workloads: PrefixMap<First<'a>>,
-    has_workload: bool,
-    /// Some workload's addresses are not written in the file.
-    is_open: bool,
-    tunnels: HashMap<IpNet, Routes<'a>>,
-}
-
-/// The tunnels of a prefix.
-#[derive(Default)]
-struct Routes<'a> {
-    for_all: Option<First<'a>>,
-    by_source: PrefixMap<First<'a>>,
-}
-
-/// Where a packet goes must be clear.
-pub(super) fn segments(interfaces: &[RawInterface], tunnels: &[RawTunnel], report: &mut Report) {
-    let mut segments: HashMap<Name, Segment<'_>> = HashMap::new();
-    // What cannot be read may be in any segment, and have any address.
-    let mut unknown = false;
-    for interface in interfaces {
-        let workload = interface.role.value().map(|role| *role == RoleName::Workload);
-        let name = segment_of(&interface.segment);
-        let (Some(true), Some(name)) = (workload, name) else {
-            unknown |= workload != Some(false);
-            continue;
-        };
-        let segment = segments.entry(name).or_default();
-        segment.has_workload = true;
-        let Some(RawAddresses::List(list)) = interface.addresses.value() else {
-            segment.is_open = true;
-            continue;
-        };
-        for address in list {
-            if let Some(first) = segment.workloads.get(address.value) {
-                let title = format!("{} is behind two workloads", text(address.value));
-                let error =
-                    Diagnostic::at(address.span, title, format!("behind {} here", interface.name.value));
-                report.error(error.also(first.span, format!("behind {} here", first.name)));
-            }
-            segment.workloads.insert(address.value, First::new(&interface.name, address.span));
-        }
-    }
-    for tunnel in tunnels {
-        let Some(name) = segment_of(&tunnel.segment) else { continue };
-        let segment = segments.entry(name.clone()).or_default();
-        if segment.has_workload && !segment.is_open && !unknown {
-            sources_exist(tunnel, &name, segment, report);
-        }
-        route_clash(tunnel, segment, report);
-    }
-}
-
-/// `from` must be what some workload has.
-fn sources_exist(tunnel: &RawTunnel, name: &Name, segment: &Segment<'_>, report: &mut Report) {
-    for from in tunnel.from.value().into_iter().flatten() {
-        if segment.workloads.overlapping(from.value).is_none() {
-            let title = format!("no workload of segment {name} has {}", text(from.value));
-            let label = "nothing can be sent from there; name what a workload has in `addresses`";
-            report.error(Diagnostic::at(from.span, title, label));
-        }
-    }
-}
-
-/// One prefix, one way, for each source.
-fn route_clash<'a>(tunnel: &'a RawTunnel, segment: &mut Segment<'a>, report: &mut Report) {
-    let no_sources = Vec::new();
-    let sources = match &tunnel.from {
-        Field::Missing => &no_sources,
-        Field::Bad => return,
-        Field::Given(from) => &from.value,
-    };
-    for inner in tunnel.inner.value().into_iter().flatten() {
-        let me = First::new(&tunnel.name, inner.span);
-        if let Some(first) = segment.workloads.get(inner.value) {
-            let title = format!("{} is behind workload {} and a tunnel", text(inner.value), first.name);
-            let error = Diagnostic::at(inner.span, title, format!("behind tunnel {} here", me.name));
-            report.error(error.also(first.span, format!("behind workload {} here", first.name)));
-        }
-        let routes = segment.tunnels.entry(inner.value).or_default();
-        if sources.is_empty() {
-            match routes.for_all {
-                Some(first) => {
-                    let title = format!("{} is behind two tunnels", text(inner.value));
-                    let label = format!("behind {} here; `from` would choose by source", me.name);
-                    let error = Diagnostic::at(inner.span, title, label);
-                    report.error(error.also(first.span, format!("behind {} here", first.name)));
-                }
-                None => routes.for_all = Some(me),
-            }
-            continue;
-        }
-        let clash = sources.iter().find_map(|from| Some((from, *routes.by_source.overlapping(from.value)?)));
-        if let Some((from, first)) = clash {
-            let title = format!("{} is behind two tunnels for the same sources", text(inner.value));
-            let label = format!("tunnel {} has it, too, from some of these", first.name);
-            let error = Diagnostic::at(from.span, title, label);
-            report.error(error.also(first.span, format!("these are those of {}", first.name)));
-            continue;
-        }
-        for from in sources {
-            routes.by_source.insert(from.value, First::new(&tunnel.name, from.span));
-        }
     }
 }

@@ -1,56 +1,37 @@
 //! `[defaults]`.
 
-use super::keys;
-use super::raw::RawTunnel;
+use super::fit::misfit;
+use super::raw::{Field, RawTunnel};
 
-/// Puts a default for each key that a tunnel leaves out. The protocol first: the others depend on it.
+/// Takes the default for each key in this order, and does not compile if one is forgotten.
+macro_rules! take {
+    ($tunnel:ident, $defaults:ident: $($key:ident)+) => {
+        let RawTunnel { name: _, keys: _, $($key),+ } = $defaults;
+        $(take($tunnel, stringify!($key), |tunnel| &mut tunnel.$key, $key);)+
+    };
+}
+
+/// Puts a default for each key that a tunnel leaves out, and that goes with what it has.
 pub(super) fn apply(tunnel: &mut RawTunnel, defaults: &RawTunnel) {
-    tunnel.protocol.or(&defaults.protocol);
-    let protocol = tunnel.protocol.value().copied();
-    let has = |key| protocol.is_none_or(|protocol| keys::has_key(protocol, key));
-    let RawTunnel {
-        name: _,
-        keys: _,
-        protocol: _,
-        id,
-        segment,
-        underlay,
-        remote,
-        local,
-        local_mac,
-        remote_mac,
-        inner,
-        from,
-        src_port,
-        dst_port,
-        inner_mac,
-        mtu,
-        redirect,
-        debug,
-    } = tunnel;
-    id.or(&defaults.id);
-    segment.or(&defaults.segment);
-    underlay.or(&defaults.underlay);
-    if has("remote") {
-        remote.or(&defaults.remote);
+    // First those that others depend on.
+    take!(tunnel, defaults:
+        protocol remote payload id qfi
+        local_id service_id segment underlay local local_mac remote_mac inner from src_port dst_port ttl tos df
+        flow_label udp_checksum pcp gbp options checksum sequence variant uplink inner_mac mtu mss_clamp flood
+        redirect debug
+    );
+}
+
+fn take<T: Clone>(
+    tunnel: &mut RawTunnel,
+    key: &str,
+    field: fn(&mut RawTunnel) -> &mut Field<T>,
+    default: &Field<T>,
+) {
+    if field(tunnel).is_missing() && !default.is_missing() {
+        field(tunnel).clone_from(default);
+        if misfit(tunnel, key).is_some() {
+            *field(tunnel) = Field::Missing;
+        }
     }
-    if has("local") {
-        local.or(&defaults.local);
-    }
-    local_mac.or(&defaults.local_mac);
-    remote_mac.or(&defaults.remote_mac);
-    inner.or(&defaults.inner);
-    from.or(&defaults.from);
-    if has("src_port") {
-        src_port.or(&defaults.src_port);
-    }
-    if has("dst_port") {
-        dst_port.or(&defaults.dst_port);
-    }
-    inner_mac.or(&defaults.inner_mac);
-    mtu.or(&defaults.mtu);
-    if has("redirect") {
-        redirect.or(&defaults.redirect);
-    }
-    debug.or(&defaults.debug);
 }

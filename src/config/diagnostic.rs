@@ -15,7 +15,7 @@ const NEAR: usize = 6;
 const SHOWN_PER_LINE: usize = 50;
 
 /// A part of a source, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Span {
     /// Index of the source.
     pub file: usize,

@@ -1,74 +1,77 @@
-//! Which keys there are for whom, and what to say about the others.
+//! Which keys and protocols there are for whom, and what to say about the others.
 
 use super::diagnostic::{Diagnostic, Span};
+use super::model::Payload;
 use super::raw::RoleName;
+use super::synonyms;
 use super::value::short;
-use crate::protocol::Protocol;
-
-/// Keys that the design has and this version not yet.
-const NOT_YET: [&str; 11] = [
-    "ttl",
-    "tos",
-    "df",
-    "flow_label",
-    "udp_checksum",
-    "options",
-    "checksum",
-    "sequence",
-    "flood",
-    "gbp",
-    "pcp",
-];
-
-/// Protocols that the design has and this version not yet.
-const PROTOCOLS_NOT_YET: [&str; 11] =
-    ["qinq", "gre", "gretap", "ipip", "6in4", "4in6", "6in6", "sit", "gue", "fou", "gtpu"];
-
-/// What others call a key; the last ten are arguments of the tool that mptm replaces.
-const OTHER_NAMES: [(&str, &str); 19] = [
-    ("vni", "id"),
-    ("vid", "id"),
-    ("vlan_id", "id"),
-    ("dev", "underlay"),
-    ("dstport", "dst_port"),
-    ("srcport", "src_port"),
-    ("port", "dst_port"),
-    ("type", "protocol"),
-    ("allowed_ips", "inner"),
-    ("vlid", "id"),
-    ("source_port", "src_port"),
-    ("source_ip", "local"),
-    ("source_mac", "local_mac"),
-    ("dest_ip", "remote"),
-    ("dest_mac", "remote_mac"),
-    ("inner_dest_mac", "inner_mac"),
-    ("inner_src_ip", "from"),
-    ("inner_dst_ip", "inner"),
-    ("enable_logs", "debug"),
-];
+use crate::protocol::{HasId, Protocol};
 
 /// The roles that have an interface key, if not all have it.
 pub(super) fn role_of(key: &str) -> Option<RoleName> {
     match key {
-        "segment" | "addresses" | "mac" => Some(RoleName::Workload),
+        "segment" | "addresses" | "mac" | "gateway" => Some(RoleName::Workload),
         "to" => Some(RoleName::Redirect),
         _ => None,
     }
 }
 
-/// Whether tunnels of a protocol have a tunnel key.
+/// Whether tunnels of a protocol can have a tunnel key.
 pub(super) fn has_key(protocol: Protocol, key: &str) -> bool {
     match key {
+        "id" => protocol.has_id() != HasId::Never,
+        "local_id" => protocol.has_local_id(),
         // A tagged frame is no packet that the host could route, and its destination is the workload's business.
-        "remote" | "local" | "redirect" => protocol.has_outer_ip(),
-        "src_port" | "dst_port" => protocol.default_port().is_some(),
+        "remote" | "local" | "ttl" | "tos" | "df" | "flow_label" | "redirect" => protocol.has_outer_ip(),
+        "src_port" | "dst_port" | "udp_checksum" => protocol.has_udp(),
+        "inner_mac" | "flood" => protocol.payload() == Payload::Ethernet,
+        "service_id" => protocol == Protocol::Qinq,
+        "pcp" => matches!(protocol, Protocol::Vlan | Protocol::Qinq),
+        "gbp" => protocol == Protocol::Vxlan,
+        "payload" | "options" => protocol == Protocol::Geneve,
+        "checksum" | "sequence" => matches!(protocol, Protocol::Gre | Protocol::Gretap),
+        "variant" => protocol == Protocol::Gue,
+        "qfi" | "uplink" => protocol == Protocol::Gtpu,
         _ => true,
     }
 }
 
-/// Whether a key is one of a version to come.
-pub(super) fn is_not_yet(key: &str) -> bool {
-    NOT_YET.contains(&key)
+/// What to do with a key that tunnels of a protocol cannot have: the label at it.
+pub(super) fn instead(protocol: Protocol, key: &str) -> String {
+    match key {
+        "id" => format!("leave it out: {protocol} has none, its tunnels differ by `remote` and `local`"),
+        "local_id" if protocol.has_id() == HasId::Always => {
+            format!("leave it out: both ends of {protocol} have the same `id`")
+        }
+        "tos" => format!("leave it out: {protocol} has no outer IP header; did you mean `pcp`?"),
+        "remote" | "local" | "ttl" | "df" | "flow_label" | "redirect" => {
+            format!("leave it out: {protocol} has no outer IP header")
+        }
+        "udp_checksum" if has_key(protocol, "checksum") => {
+            format!("{protocol} has no outer UDP header; did you mean `checksum`?")
+        }
+        "src_port" | "dst_port" | "udp_checksum" => {
+            format!("leave it out: {protocol} has no outer UDP header")
+        }
+        "inner_mac" | "flood" => format!("leave it out: {protocol} carries IP packets, not Ethernet frames"),
+        "payload" if protocol == Protocol::Gre => {
+            "leave it out: gre carries IP packets, gretap Ethernet frames".to_owned()
+        }
+        "payload" => match protocol.payload() {
+            Payload::Ethernet => format!("leave it out: {protocol} carries Ethernet frames"),
+            Payload::Ip => format!("leave it out: {protocol} carries IP packets"),
+        },
+        "checksum" if protocol.has_udp() => only(key) + "; did you mean `udp_checksum`?",
+        "pcp" => only(key) + "; did you mean `tos`?",
+        _ => only(key),
+    }
+}
+
+/// The few protocols that have a key.
+fn only(key: &str) -> String {
+    let with: Vec<&str> =
+        Protocol::ALL.into_iter().filter(|protocol| has_key(*protocol, key)).map(Protocol::name).collect();
+    format!("only {} {} it", with.join(" and "), if with.len() == 1 { "has" } else { "have" })
 }
 
 /// The names of the protocols that there are.
@@ -76,13 +79,13 @@ pub(super) fn protocols() -> String {
     Protocol::ALL.map(Protocol::name).join(", ")
 }
 
-/// A protocol that cannot be used.
+/// A protocol that there is not.
 pub(super) fn bad_protocol(span: Span, name: &str) -> Diagnostic {
-    if PROTOCOLS_NOT_YET.contains(&name) {
-        let title = format!("protocol {name} is not supported by this version of mptm");
-        return Diagnostic::at(span, title, format!("it has: {}", protocols()));
+    let title = format!("unknown protocol {:?}", short(name));
+    match synonyms::protocol(name) {
+        Some(label) => Diagnostic::at(span, title, label),
+        None => unknown(span, &title, name, &Protocol::ALL.map(Protocol::name)),
     }
-    unknown(span, &format!("unknown protocol {:?}", short(name)), name, &Protocol::ALL.map(Protocol::name))
 }
 
 /// A key of `[interface.NAME]`, `[tunnel.NAME]` or `[defaults]` that there is not: `owner` is which, `own` are its
@@ -94,17 +97,12 @@ pub(super) fn bad_key(
     own: &[&str],
     others: (&str, &[&str]),
 ) -> Diagnostic {
-    if is_not_yet(key) {
-        let title = format!("key `{key}` is not supported by this version of mptm");
-        return Diagnostic::at(span, title, format!("it has: {}", own.join(", ")));
-    }
     let title = format!("{owner} has no key `{}`", short(key));
     if others.1.contains(&key) {
         return Diagnostic::at(span, title, format!("this is a key of {}", others.0));
     }
-    let other_name = OTHER_NAMES.iter().find(|(other, name)| *other == key && own.contains(name));
-    match other_name {
-        Some((_, name)) => Diagnostic::at(span, title, format!("did you mean `{name}`?")),
+    match synonyms::key(key, own) {
+        Some(name) => Diagnostic::at(span, title, synonyms::instead_of(key, name)),
         None => unknown(span, &title, key, own),
     }
 }

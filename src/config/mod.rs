@@ -1,24 +1,30 @@
 //! The configuration file: from text to a valid [`Config`], or to all that is wrong with it.
 //!
 //! [`load()`] reads the file and its drop-ins; [`parse()`] is the rest, and pure: `syntax` makes a tree of each text,
-//! `read` goes through its tables and keys, `value` and `address` read single values, and what comes out is `raw`;
-//! `validate` and `clash` look at the whole. Each stage reports what it finds and lets
+//! `read` goes through its tables and keys, `value`, `address`, `outer` and `options` read single values, and what comes
+//! out is `raw`; `validate`, `fit` (keys of one tunnel), `clash` and `segments` (all together) look at the whole. Each stage reports what it finds and lets
 //! the next one work with what is left, so that one run shows all errors.
 
 mod address;
 mod clash;
 mod defaults;
 mod diagnostic;
+mod fit;
 mod keys;
 mod load;
 pub mod model;
+mod options;
+mod outer;
 mod prefix;
 mod print;
 mod raw;
 mod read;
+mod segments;
+mod synonyms;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod unicast;
 mod validate;
 mod value;
 

@@ -1,38 +1,52 @@
 //! Prefixes: as text, and in a map that finds what overlaps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-/// By masked prefix. Addresses are ordered before prefix lengths, so that what lies in a prefix is one range.
+/// By masked prefix. Addresses are ordered before prefix lengths, and IPv4 before IPv6, so that what lies in a prefix
+/// is one range.
 #[derive(Debug)]
-pub(super) struct PrefixMap<T>(BTreeMap<IpNet, T>);
+pub(super) struct PrefixMap<T> {
+    map: BTreeMap<IpNet, T>,
+    /// The prefix lengths that there are of each family: most maps have few of the 129.
+    lengths: BTreeSet<(bool, u8)>,
+}
 
 impl<T> Default for PrefixMap<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self { map: BTreeMap::new(), lengths: BTreeSet::new() }
     }
 }
 
 impl<T> PrefixMap<T> {
     pub fn get(&self, prefix: IpNet) -> Option<&T> {
-        self.0.get(&prefix)
+        self.map.get(&prefix)
     }
 
     /// Keeps what it has.
     pub fn insert(&mut self, prefix: IpNet, value: T) {
-        self.0.entry(prefix).or_insert(value);
+        self.lengths.insert((is_ipv4(prefix), prefix.prefix_len()));
+        self.map.entry(prefix).or_insert(value);
     }
 
-    /// One that contains `prefix` or lies in it.
+    /// One of the same family that contains `prefix` or lies in it.
     pub fn overlapping(&self, prefix: IpNet) -> Option<&T> {
+        let family = is_ipv4(prefix);
         let around =
-            std::iter::successors(prefix.supernet(), IpNet::supernet).find_map(|net| self.0.get(&net));
+            self.lengths.range((family, 0)..(family, prefix.prefix_len())).find_map(|(_, length)| {
+                let net = IpNet::new(prefix.addr(), *length).ok()?;
+                self.map.get(&net.trunc())
+            });
         around.or_else(|| {
             let last = IpNet::from(prefix.broadcast());
-            self.0.range(prefix..=last).next().map(|(_, value)| value)
+            self.map.range(prefix..=last).next().map(|(_, value)| value)
         })
     }
+}
+
+fn is_ipv4(net: IpNet) -> bool {
+    net.addr().is_ipv4()
 }
 
 /// As files have it: a prefix of full length is written as an address.
@@ -42,15 +56,29 @@ pub(super) fn text(net: IpNet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use proptest::prelude::*;
 
+    /// Few addresses, so that some overlap; of both families, with the same first bits.
     fn net() -> impl Strategy<Value = IpNet> {
-        // Few addresses, so that some overlap.
-        (any::<u32>(), 0..=32_u8).prop_map(|(bits, len)| {
-            let address = std::net::Ipv4Addr::from(bits & 0xc000_0003 | 0x0a00_0000);
-            IpNet::new(address.into(), len).unwrap().trunc()
+        (any::<u32>(), 0..=32_u8, any::<bool>()).prop_map(|(bits, len, is_ipv4)| {
+            let bits = bits & 0xc000_0003 | 0x0a00_0000;
+            let v4 = Ipv4Addr::from(bits).into();
+            let v6 = Ipv6Addr::from(u128::from(bits >> 16) << 112 | u128::from(bits & 0xffff)).into();
+            let (address, len) = if is_ipv4 { (v4, len) } else { (v6, len * 4) };
+            IpNet::new(address, len).unwrap().trunc()
         })
+    }
+
+    #[test]
+    fn a_default_route_covers_its_own_family_only() {
+        let mut map = PrefixMap::default();
+        map.insert("::/0".parse().unwrap(), ());
+        assert!(map.overlapping("0.0.0.0/0".parse().unwrap()).is_none());
+        assert!(map.overlapping("10.0.0.1/32".parse().unwrap()).is_none());
+        assert!(map.overlapping("fd00::/8".parse().unwrap()).is_some());
     }
 
     proptest! {

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::diagnostic::Span;
-use super::model::{Manage, Mode, Name, NetnsRef, SourcePort};
+use super::model::{
+    Df, FlowLabel, GeneveOption, Manage, Mode, Name, NetnsRef, Payload, Pcp, SourcePort, Tos, Ttl,
+};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
 
 /// A value and where it stands.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct At<T> {
     pub value: T,
     pub span: Span,
@@ -42,15 +44,6 @@ impl<T> Field<T> {
 
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
-    }
-}
-
-impl<T: Clone> Field<T> {
-    /// Takes the default, if left out.
-    pub fn or(&mut self, default: &Self) {
-        if self.is_missing() {
-            self.clone_from(default);
-        }
     }
 }
 
@@ -109,7 +102,7 @@ pub(super) enum RawPeer {
 }
 
 /// `[interface.NAME]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RawInterface {
     pub name: At<Name>,
     /// Each key that it has, known keys only.
@@ -119,6 +112,7 @@ pub(super) struct RawInterface {
     pub segment: Field<Name>,
     pub addresses: Field<RawAddresses>,
     pub mac: Field<MacAddr>,
+    pub gateway: Field<Vec<At<IpAddr>>>,
     pub to: Field<Name>,
     pub peer: Field<RawPeer>,
     pub manage: Field<Manage>,
@@ -126,30 +120,22 @@ pub(super) struct RawInterface {
 
 impl RawInterface {
     pub fn new(name: At<Name>) -> Self {
-        Self {
-            name,
-            keys: Vec::new(),
-            role: Field::Missing,
-            mode: Field::Missing,
-            segment: Field::Missing,
-            addresses: Field::Missing,
-            mac: Field::Missing,
-            to: Field::Missing,
-            peer: Field::Missing,
-            manage: Field::Missing,
-        }
+        Self { name, ..Self::default() }
     }
 }
 
 /// `[tunnel.NAME]`, or `[defaults]`, which has the same keys.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct RawTunnel {
     pub name: At<Name>,
     /// Each key that it has, known keys only.
     pub keys: Vec<(&'static str, Span)>,
     pub protocol: Field<Protocol>,
-    /// Its range depends on the protocol.
+    /// Its range depends on the protocol, as that of the next.
     pub id: Field<i128>,
+    pub local_id: Field<i128>,
+    pub service_id: Field<u32>,
+    pub payload: Field<Payload>,
     pub segment: Field<Name>,
     pub underlay: Field<Name>,
     pub remote: Field<IpAddr>,
@@ -160,33 +146,34 @@ pub(super) struct RawTunnel {
     pub from: Field<Vec<At<IpNet>>>,
     pub src_port: Field<SourcePort>,
     pub dst_port: Field<u16>,
+    pub ttl: Field<Ttl>,
+    pub tos: Field<Tos>,
+    pub df: Field<Df>,
+    pub flow_label: Field<FlowLabel>,
+    pub udp_checksum: Field<bool>,
+    pub pcp: Field<Pcp>,
+    pub gbp: Field<u16>,
+    pub options: Field<Vec<GeneveOption>>,
+    pub checksum: Field<bool>,
+    pub sequence: Field<bool>,
+    pub variant: Field<u8>,
+    pub qfi: Field<u8>,
+    pub uplink: Field<bool>,
     pub inner_mac: Field<MacAddr>,
     pub mtu: Field<u32>,
+    pub mss_clamp: Field<bool>,
+    pub flood: Field<bool>,
     pub redirect: Field<bool>,
     pub debug: Field<bool>,
 }
 
 impl RawTunnel {
     pub fn new(name: At<Name>) -> Self {
-        Self {
-            name,
-            keys: Vec::new(),
-            protocol: Field::Missing,
-            id: Field::Missing,
-            segment: Field::Missing,
-            underlay: Field::Missing,
-            remote: Field::Missing,
-            local: Field::Missing,
-            local_mac: Field::Missing,
-            remote_mac: Field::Missing,
-            inner: Field::Missing,
-            from: Field::Missing,
-            src_port: Field::Missing,
-            dst_port: Field::Missing,
-            inner_mac: Field::Missing,
-            mtu: Field::Missing,
-            redirect: Field::Missing,
-            debug: Field::Missing,
-        }
+        Self { name, ..Self::default() }
+    }
+
+    /// Whether it has a key of its own, not only one of `[defaults]`.
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.iter().any(|(name, _)| *name == key)
     }
 }

@@ -17,33 +17,52 @@ type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 type Key<T> = (&'static str, for<'a, 'i> fn(&mut T, &mut Reader<'_>, Value<'a, 'i>));
 
 /// The keys of `[interface.NAME]`, in the order in which they are listed.
-const INTERFACE: [Key<RawInterface>; 8] = [
+const INTERFACE: [Key<RawInterface>; 9] = [
     ("role", |interface, read, value| interface.role = read.role(value).into()),
     ("mode", |interface, read, value| interface.mode = read.mode(value).into()),
     ("segment", |interface, read, value| interface.segment = read.segment(value).into()),
     ("addresses", |interface, read, value| interface.addresses = read.addresses(value).into()),
     ("mac", |interface, read, value| interface.mac = read.mac("mac", value).into()),
+    ("gateway", |interface, read, value| interface.gateway = read.gateway(value).into()),
     ("to", |interface, read, value| interface.to = read.reference("to", value).into()),
     ("peer", |interface, read, value| interface.peer = read.peer(value).into()),
     ("manage", |interface, read, value| interface.manage = read.manage(value).into()),
 ];
 
 /// The keys of `[tunnel.NAME]` and `[defaults]`.
-const TUNNEL: [Key<RawTunnel>; 16] = [
+const TUNNEL: [Key<RawTunnel>; 34] = [
     ("protocol", |tunnel, read, value| tunnel.protocol = read.protocol(value).into()),
     ("id", |tunnel, read, value| tunnel.id = read.integer("id", value).into()),
+    ("local_id", |tunnel, read, value| tunnel.local_id = read.integer("local_id", value).into()),
+    ("service_id", |tunnel, read, value| tunnel.service_id = read.service_id(value).into()),
+    ("payload", |tunnel, read, value| tunnel.payload = read.payload(value).into()),
     ("segment", |tunnel, read, value| tunnel.segment = read.segment(value).into()),
     ("underlay", |tunnel, read, value| tunnel.underlay = read.reference("underlay", value).into()),
-    ("remote", |tunnel, read, value| tunnel.remote = read.address("remote", value).into()),
-    ("local", |tunnel, read, value| tunnel.local = read.address("local", value).into()),
+    ("remote", |tunnel, read, value| tunnel.remote = read.outer_address("remote", value).into()),
+    ("local", |tunnel, read, value| tunnel.local = read.outer_address("local", value).into()),
     ("local_mac", |tunnel, read, value| tunnel.local_mac = read.mac("local_mac", value).into()),
     ("remote_mac", |tunnel, read, value| tunnel.remote_mac = read.mac("remote_mac", value).into()),
     ("inner", |tunnel, read, value| tunnel.inner = read.prefixes("inner", value).into()),
     ("from", |tunnel, read, value| tunnel.from = read.prefixes("from", value).into()),
     ("src_port", |tunnel, read, value| tunnel.src_port = read.src_port(value).into()),
     ("dst_port", |tunnel, read, value| tunnel.dst_port = read.port("dst_port", value).into()),
+    ("ttl", |tunnel, read, value| tunnel.ttl = read.ttl(value).into()),
+    ("tos", |tunnel, read, value| tunnel.tos = read.tos(value).into()),
+    ("df", |tunnel, read, value| tunnel.df = read.df(value).into()),
+    ("flow_label", |tunnel, read, value| tunnel.flow_label = read.flow_label(value).into()),
+    ("udp_checksum", |tunnel, read, value| tunnel.udp_checksum = read.boolean("udp_checksum", value).into()),
+    ("pcp", |tunnel, read, value| tunnel.pcp = read.pcp(value).into()),
+    ("gbp", |tunnel, read, value| tunnel.gbp = read.small("gbp", value, (0, 65535)).into()),
+    ("options", |tunnel, read, value| tunnel.options = read.options(value).into()),
+    ("checksum", |tunnel, read, value| tunnel.checksum = read.boolean("checksum", value).into()),
+    ("sequence", |tunnel, read, value| tunnel.sequence = read.boolean("sequence", value).into()),
+    ("variant", |tunnel, read, value| tunnel.variant = read.small("variant", value, (0, 1)).into()),
+    ("qfi", |tunnel, read, value| tunnel.qfi = read.small("qfi", value, (0, 63)).into()),
+    ("uplink", |tunnel, read, value| tunnel.uplink = read.boolean("uplink", value).into()),
     ("inner_mac", |tunnel, read, value| tunnel.inner_mac = read.mac("inner_mac", value).into()),
     ("mtu", |tunnel, read, value| tunnel.mtu = read.mtu(value).into()),
+    ("mss_clamp", |tunnel, read, value| tunnel.mss_clamp = read.boolean("mss_clamp", value).into()),
+    ("flood", |tunnel, read, value| tunnel.flood = read.boolean("flood", value).into()),
     ("redirect", |tunnel, read, value| tunnel.redirect = read.boolean("redirect", value).into()),
     ("debug", |tunnel, read, value| tunnel.debug = read.boolean("debug", value).into()),
 ];

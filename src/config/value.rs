@@ -1,5 +1,5 @@
 //! Single values: from the tree to a type, or to an error that says what would be right. Addresses are in
-//! `address.rs`.
+//! `address.rs`, those of outer headers in `outer.rs` and `options.rs`.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::keys;
-use super::model::{Manage, Mode, Name, NetnsRef, SourcePort};
+use super::model::{Manage, Mode, Name, NetnsRef};
 use super::raw::{At, RawPeer, RoleName};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
@@ -74,14 +74,14 @@ impl Reader<'_> {
     pub fn integer(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<i128>> {
         match value.get_ref() {
             DeValue::Integer(number) => Some(At { value: saturating(number), span: self.span(value) }),
-            DeValue::String(text) if text.trim().parse::<i64>().is_ok() => {
+            DeValue::String(text) if is_number(text) => {
                 self.wrong_type(key, "a number", value, &format!("without quotes: {}", text.trim()))
             }
             _ => self.wrong_type(key, "a number", value, "write a whole number"),
         }
     }
 
-    fn number(&mut self, key: &str, value: Value<'_, '_>, (min, max): (u32, u32)) -> Option<At<u32>> {
+    pub fn number(&mut self, key: &str, value: Value<'_, '_>, (min, max): (u32, u32)) -> Option<At<u32>> {
         let number = self.integer(key, value)?;
         match u32::try_from(number.value) {
             Ok(value) if (min..=max).contains(&value) => Some(At { value, span: number.span }),
@@ -97,49 +97,6 @@ impl Reader<'_> {
         self.number("mtu", value, MTU)
     }
 
-    pub fn port(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<u16>> {
-        let port = self.number(key, value, (1, u16::MAX.into()))?;
-        let value = u16::try_from(port.value).ok()?;
-        Some(At { value, span: port.span })
-    }
-
-    pub fn src_port(&mut self, value: Value<'_, '_>) -> Option<At<SourcePort>> {
-        let span = self.span(value);
-        let text = match value.get_ref() {
-            DeValue::Integer(_) => {
-                let port = self.port("src_port", value)?;
-                return Some(At { value: SourcePort::Fixed(port.value), span });
-            }
-            DeValue::String(text) => text.as_ref(),
-            _ => {
-                let label = "write \"flow\", \"MIN-MAX\" or a number";
-                return self.wrong_type("src_port", "text or a number", value, label);
-            }
-        };
-        if text == "flow" {
-            return Some(At { value: SourcePort::Flow, span });
-        }
-        if text.parse::<u16>().is_ok() {
-            return self.reject(span, "one `src_port` is a number", format!("without quotes: {text}"));
-        }
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let Some((min, max)) = text.split_once('-').filter(|(min, max)| digits(min) && digits(max)) else {
-            let title = format!("`src_port` cannot be {:?}", short(text));
-            return self.reject(span, title, "write \"flow\", \"MIN-MAX\" or a number");
-        };
-        match (min.parse::<u16>(), max.parse::<u16>()) {
-            (Ok(min), Ok(max)) if 0 < min && min <= max => {
-                Some(At { value: SourcePort::from_range(min, max), span })
-            }
-            (Ok(min), Ok(max)) if min > max && max > 0 => self.reject(
-                span,
-                "`src_port` range is the wrong way round",
-                format!("did you mean \"{max}-{min}\"?"),
-            ),
-            _ => self.reject(span, "`src_port` is out of range", "allowed: 1 to 65535"),
-        }
-    }
-
     pub fn boolean(&mut self, key: &str, value: Value<'_, '_>) -> Option<At<bool>> {
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(At { value: *flag, span: self.span(value) }),
@@ -148,7 +105,7 @@ impl Reader<'_> {
     }
 
     /// One of a few words.
-    fn choice<T: Copy>(
+    pub fn choice<T: Copy>(
         &mut self,
         key: &str,
         value: Value<'_, '_>,
@@ -361,13 +318,25 @@ fn saturating(number: &DeInteger<'_>) -> i128 {
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(limit)
 }
 
+/// Whether TOML would take it for a number, had it no quotes.
+pub(super) fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).is_ok(),
+        None => text.parse::<i64>().is_ok_and(|number| number.to_string() == text),
+    }
+}
+
 /// What a key of type text is.
 fn example(key: &str) -> &'static str {
     match key {
         "role" => "\"underlay\", \"workload\", \"redirect\" or \"pass\"",
         "mode" => "\"native\", \"generic\" or \"offload\"",
+        "df" => "\"set\", \"unset\" or \"inherit\"",
+        "payload" => "\"ethernet\" or \"ip\"",
+        "data" => "hexadecimal digits in quotes, like \"00000001\"",
         "manage" => "\"offloads\", \"mtu\", \"promisc\" or \"sysctls\"",
-        "remote" | "local" => "an address in quotes, like \"192.0.2.1\"",
+        "remote" | "local" | "gateway" => "an address in quotes, like \"192.0.2.1\"",
         "addresses" | "inner" | "from" => "addresses in quotes, like \"192.0.2.1\" or \"192.0.2.0/24\"",
         "mac" | "local_mac" | "remote_mac" | "inner_mac" => "it in quotes, like \"02:00:5e:10:00:01\"",
         _ => "a name in quotes",

@@ -27,8 +27,9 @@ pub trait Network {
     /// As for `link`.
     fn link_at(&self, netns: &Netns, ifindex: u32) -> Result<Option<Link>, KernelError>;
 
-    /// The addresses of a device, with their host bits and prefix lengths, without IPv6 link-local ones; sorted. A
-    /// point-to-point address counts as a single host. None at all if there is no such device.
+    /// The addresses of a device, with their host bits and prefix lengths, sorted; without IPv6 ones that are
+    /// link-local, not known to be unique yet, or temporary and no longer used for anything new. A point-to-point
+    /// address counts as a single host. None at all if there is no such device.
     ///
     /// # Errors
     /// As for `link`.
@@ -137,6 +138,8 @@ pub struct Route {
     pub source: IpAddr,
     /// Whose MAC address the frame needs: the gateway, or the destination itself.
     pub next_hop: IpAddr,
+    /// The largest packet that gets there, where the route or the path says less than the device: bytes.
+    pub mtu: Option<u32>,
 }
 
 /// An ethtool feature.
@@ -159,6 +162,8 @@ pub enum Setting {
     Feature(Arc<str>),
     /// net.ipv4.conf.DEVICE.NAME.
     Sysctl(Arc<str>),
+    /// net.ipv6.conf.DEVICE.NAME.
+    Sysctl6(Arc<str>),
 }
 
 impl Setting {
@@ -169,6 +174,7 @@ impl Setting {
             Self::Promisc => "promisc".into(),
             Self::Feature(name) => name.to_string(),
             Self::Sysctl(name) => format!("sysctl:{name}"),
+            Self::Sysctl6(name) => format!("sysctl6:{name}"),
         }
     }
 
@@ -177,9 +183,10 @@ impl Setting {
         match key {
             "mtu" => Self::Mtu,
             "promisc" => Self::Promisc,
-            key => match key.strip_prefix("sysctl:") {
-                Some(name) => Self::Sysctl(name.into()),
-                None => Self::Feature(key.into()),
+            key => match key.split_once(':') {
+                Some(("sysctl", name)) => Self::Sysctl(name.into()),
+                Some(("sysctl6", name)) => Self::Sysctl6(name.into()),
+                _ => Self::Feature(key.into()),
             },
         }
     }
@@ -187,7 +194,7 @@ impl Setting {
     /// A value of it, as a person would write it.
     pub fn show(&self, value: u64) -> String {
         match self {
-            Self::Mtu | Self::Sysctl(_) => value.to_string(),
+            Self::Mtu | Self::Sysctl(_) | Self::Sysctl6(_) => value.to_string(),
             Self::Promisc | Self::Feature(_) => if value == 0 { "off" } else { "on" }.into(),
         }
     }

@@ -16,6 +16,9 @@ use crate::protocol::Protocol;
 use crate::state::{self, Endpoint, State, Tunnel};
 use crate::store::Live;
 
+/// RFC 8200, 5: a link that carries IPv6 takes packets of this size. Linux turns IPv6 off where the MTU is less.
+const IPV6_MIN_MTU: u32 = 1280;
+
 /// What stands in the way of a file on this machine.
 #[derive(Debug, thiserror::Error)]
 pub struct ResolveError {

@@ -1,12 +1,13 @@
 //! The segments' tables: where each inner address is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::interfaces::{End, Ends};
 use super::{Context, Findings};
-use crate::config::model::{Addresses, Location, Name, Role};
+use crate::config::model::{Addresses, Location, Name, Payload, Role};
 use crate::mac::MacAddr;
 use crate::render;
 use crate::state::{Route, State};
@@ -16,8 +17,7 @@ type Table = BTreeMap<IpNet, Route>;
 /// Fills in the routes of `segments`.
 pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
     for (name, interface) in &context.config.interfaces {
-        let (Role::Workload { segment, addresses, mac, gateway: _ }, Some(end)) =
-            (&interface.role, ends.get(name))
+        let (Role::Workload { segment, addresses, mac, .. }, Some(end)) = (&interface.role, ends.get(name))
         else {
             continue;
         };
@@ -58,6 +58,57 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
             }
         }
     }
+    for (name, interface) in &context.config.interfaces {
+        let Role::Workload { segment, gateway, .. } = &interface.role else { continue };
+        let table = state.segments.entry(segment.clone()).or_default();
+        for address in gateway {
+            add_gateway(table, segment, name, *address, &interface.at, findings);
+        }
+    }
+    check_macs(state, findings);
+}
+
+/// A next hop may be that of several workloads, but is nobody's own address.
+fn add_gateway(
+    table: &mut Table,
+    segment: &Name,
+    name: &Name,
+    address: IpAddr,
+    at: &Location,
+    findings: &mut Findings,
+) {
+    match table.get(&address.into()) {
+        None | Some(Route::Gateway) => {
+            table.insert(address.into(), Route::Gateway);
+        }
+        Some(other) => findings.error(
+            at,
+            format!(
+                "interface {name}: gateway {address} of segment {segment} is already that of {}",
+                owner(other)
+            ),
+            "mptm answers for a gateway itself: it is an address that nobody else has",
+        ),
+    }
+}
+
+/// An IP packet that comes out of a tunnel gets an Ethernet header: for that, the workload's MAC address must be known.
+fn check_macs(state: &State, findings: &mut Findings) {
+    let of_ip = state.tunnels.values().filter(|tunnel| tunnel.payload == Payload::Ip);
+    let segments: BTreeSet<&Name> = of_ip.map(|tunnel| &tunnel.segment).collect();
+    let mut unknown: BTreeMap<&Name, Vec<String>> = BTreeMap::new();
+    for (prefix, route) in segments.iter().filter_map(|segment| state.segments.get(*segment)).flatten() {
+        if let Route::Workload { interface, mac: None, .. } = route {
+            unknown.entry(interface).or_default().push(render::prefix(prefix));
+        }
+    }
+    for (interface, prefixes) in unknown {
+        findings.warn(format!(
+            "interface {interface}: the MAC address of {} is not known, so IP packets out of tunnels can't be \
+             delivered there (say mac = ..., or peer = ...)",
+            prefixes.join(", ")
+        ));
+    }
 }
 
 /// The addresses of a workload.
@@ -83,8 +134,7 @@ fn list(
     };
     match context.net.addresses(netns, peer.ifindex) {
         Ok(found) => {
-            let mut found: Vec<IpNet> =
-                found.into_iter().filter(|net| net.addr().is_ipv4()).map(|net| net.addr().into()).collect();
+            let mut found: Vec<IpNet> = found.into_iter().map(|net| net.addr().into()).collect();
             found.sort_unstable();
             found.dedup();
             if found.is_empty() {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::interfaces::{End, Ends};
-use super::{Context, Findings};
+use super::{Context, Findings, IPV6_MIN_MTU};
 use crate::config::model::{Interface, Name, Role};
 use crate::kernel::{KernelError, Link, Netns, Setting};
 use crate::protocol::Protocol;
-use crate::state::{SavedSetting, SettingKey, State, Tunnel};
+use crate::state::{self, SavedSetting, SettingKey, State, Tunnel};
 
 /// GRO gives the peer a NAPI context, without which redirected frames are lost.
 const GRO: &str = "rx-gro";
@@ -15,8 +15,8 @@ const GRO: &str = "rx-gro";
 const CHECKSUM: &str = "tx-checksum-";
 /// VLAN tags left to hardware: beside the packet, where XDP cannot see them.
 const TX_VLAN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
-/// Takes VLAN tags off before XDP can see them.
-const RX_VLAN: &str = "rx-vlan-hw-parse";
+/// Takes C-tags and S-tags off before XDP can see them.
+const RX_VLAN: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 /// What lets the host route outer packets that carry its own address: forwarding, and no filter by source.
 const STACK_SYSCTLS: [(&str, u64); 3] = [("forwarding", 1), ("accept_local", 1), ("rp_filter", 0)];
 
@@ -35,10 +35,12 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
 struct Needs<'a> {
     /// The smallest MTU of a segment's tunnels.
     room: BTreeMap<&'a Name, u32>,
-    /// Segments with tunnels that hand their packets to the host's stack.
+    /// Segments with tunnels over IPv4 that hand their packets to the host's stack.
     stack: BTreeSet<&'a Name>,
-    /// Underlays of VLAN tunnels.
-    vlan: BTreeSet<&'a Name>,
+    /// Over IPv6.
+    stack6: BTreeSet<&'a Name>,
+    /// Underlays of VLAN tunnels, and which offloads hide their tags.
+    tags: BTreeMap<&'a Name, BTreeSet<&'static str>>,
     /// Where interfaces are redirected to.
     targets: BTreeSet<&'a Name>,
     /// Records of settings, by what they are about: whatever it is called now, it is the same device.
@@ -50,7 +52,8 @@ impl<'a> Needs<'a> {
         let mut needs = Self {
             room: BTreeMap::new(),
             stack: BTreeSet::new(),
-            vlan: BTreeSet::new(),
+            stack6: BTreeSet::new(),
+            tags: BTreeMap::new(),
             targets: BTreeSet::new(),
             saved: BTreeMap::new(),
         };
@@ -60,11 +63,16 @@ impl<'a> Needs<'a> {
                 *room = (*room).min(*mtu);
             }
             if !tunnel.redirect {
-                needs.stack.insert(&tunnel.segment);
+                let over_ipv6 = tunnel.remote.is_some_and(|remote| remote.is_ipv6());
+                let stack = if over_ipv6 { &mut needs.stack6 } else { &mut needs.stack };
+                stack.insert(&tunnel.segment);
             }
-            if tunnel.protocol == Protocol::Vlan {
-                needs.vlan.insert(&tunnel.underlay);
-            }
+            let hidden: &[&str] = match tunnel.protocol {
+                Protocol::Vlan => &RX_VLAN[..1],
+                Protocol::Qinq => &RX_VLAN,
+                _ => continue,
+            };
+            needs.tags.entry(&tunnel.underlay).or_default().extend(hidden);
         }
         for interface in context.config.interfaces.values() {
             if let Role::Redirect { to } = &interface.role {
@@ -110,25 +118,31 @@ fn interface_settings(
     match &interface.role {
         Role::Workload { segment, .. } => {
             if let Some(room) = needs.room.get(segment).filter(|_| manage.mtu) {
+                let mtu = workload_mtu(state, segment, name, *room, findings);
                 for device in [Some(&own), peer.as_ref()].into_iter().flatten() {
                     let current = device.link.mtu.into();
-                    want(needs, state, device, Setting::Mtu, current, |before| before.min((*room).into()));
+                    want(needs, state, device, Setting::Mtu, current, |before| before.min(mtu.into()));
                 }
             }
             if manage.sysctls && needs.stack.contains(segment) {
                 stack_sysctls(context, needs, name, &own, state, findings)?;
             }
+            if needs.stack6.contains(segment) {
+                check_forwarding6(context, name, findings)?;
+            }
         }
-        Role::Underlay if needs.vlan.contains(name) => {
+        Role::Underlay if needs.tags.contains_key(name) => {
             if manage.promisc {
                 let current = context.net.setting(&None, &own.link.name, &Setting::Promisc)?;
                 want(needs, state, &own, Setting::Promisc, current, |_| 1);
             }
             if manage.offloads {
                 let features = context.net.features(&None, &own.link.name)?;
-                if let Some(feature) = features.get(RX_VLAN).filter(|feature| feature.changeable) {
-                    let setting = Setting::Feature(RX_VLAN.into());
-                    want(needs, state, &own, setting, feature.active.into(), |_| 0);
+                for hiding in &needs.tags[name] {
+                    if let Some(feature) = features.get(*hiding).filter(|feature| feature.changeable) {
+                        let setting = Setting::Feature((*hiding).into());
+                        want(needs, state, &own, setting, feature.active.into(), |_| 0);
+                    }
                 }
             }
         }
@@ -148,6 +162,36 @@ impl<'a> Device<'a> {
     fn new(context: &Context<'_>, netns: &'a Netns, link: &'a Link) -> Result<Self, KernelError> {
         Ok(Self { netns, netns_cookie: context.net.netns_cookie(netns)?, link })
     }
+}
+
+/// The MTU of a workload in a segment whose tunnels have room for so much.
+fn workload_mtu(state: &State, segment: &Name, name: &Name, room: u32, findings: &mut Findings) -> u32 {
+    let has_ipv6 = state.segments.get(segment).into_iter().flatten().any(|(prefix, route)| {
+        let is_own = matches!(route, state::Route::Workload { interface, .. } if interface == name);
+        is_own && prefix.addr().is_ipv6()
+    });
+    if !has_ipv6 || room >= IPV6_MIN_MTU {
+        return room;
+    }
+    findings.warn(format!(
+        "interface {name}: it has IPv6 addresses, so its MTU is not lowered below {IPV6_MIN_MTU}, though a tunnel of \
+         segment {segment} has room for {room} bytes only"
+    ));
+    IPV6_MIN_MTU
+}
+
+/// Outer IPv6 packets that the host's stack is handed have to be forwarded by it. There is no such setting of one
+/// interface; and the one for all of them also stops the host from listening to router advertisements, so it is the
+/// operator's.
+fn check_forwarding6(context: &Context<'_>, name: &Name, findings: &mut Findings) -> Result<(), KernelError> {
+    let forwarding = context.net.setting(&None, "all", &Setting::Sysctl6("forwarding".into()))?;
+    if forwarding == 0 {
+        findings.warn(format!(
+            "net.ipv6.conf.all.forwarding is 0: the host's stack drops what {name} hands to it (redirect = false) \
+             until that is 1"
+        ));
+    }
+    Ok(())
 }
 
 /// What the host's stack needs of a workload whose outer packets it is handed.

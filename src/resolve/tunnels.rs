@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::interfaces::{End, Ends};
-use super::{Context, Findings, Neighbours};
+use super::{Context, Findings, IPV6_MIN_MTU, Neighbours};
 use crate::config::model::{self, Name};
 use crate::kernel::{KernelError, Route};
 use crate::mac::MacAddr;
@@ -14,6 +14,9 @@ use crate::state::{RemoteMac, State, Tunnel};
 
 /// How long a missing neighbour may take to answer. Linux asks once a second.
 const NEIGHBOUR_WAIT: Duration = Duration::from_millis(1500);
+/// The same over IPv6: on an interface that has just come up, Linux asks nobody before it knows that its link-local
+/// address is its own, which takes up to two seconds (RFC 4862, 5.4.2).
+const NEIGHBOUR_WAIT_V6: Duration = Duration::from_millis(3500);
 /// How often the table is looked at meanwhile.
 const NEIGHBOUR_POLL: Duration = Duration::from_millis(10);
 /// RFC 791: every module must be able to forward 68 bytes unfragmented.
@@ -60,7 +63,7 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
         tunnel.local_mac = local_mac;
         tunnel.remote_mac = remote_mac;
         tunnel.next_hop = next_hop.filter(|_| needs_neighbour(config));
-        match mtu(name, config, &tunnel, underlay, findings) {
+        match mtu(name, config, &tunnel, underlay, route, findings) {
             Some(mtu) => tunnel.mtu = mtu,
             None => continue,
         }
@@ -214,7 +217,8 @@ fn neighbours(
         return Ok(known);
     }
     context.net.solicit(&missing)?;
-    let deadline = Instant::now() + NEIGHBOUR_WAIT;
+    let is_v6 = missing.iter().any(|(_, address)| address.is_ipv6());
+    let deadline = Instant::now() + if is_v6 { NEIGHBOUR_WAIT_V6 } else { NEIGHBOUR_WAIT };
     while !missing.is_empty() && Instant::now() < deadline {
         std::thread::sleep(NEIGHBOUR_POLL);
         let mut still = Vec::new();
@@ -287,34 +291,62 @@ fn mtu(
     config: &model::Tunnel,
     tunnel: &Tunnel,
     underlay: &End,
+    route: Option<Route>,
     findings: &mut Findings,
 ) -> Option<u32> {
     let overhead = protocol::overhead(tunnel);
-    // An IPv4 packet says its length in 16 bits, whatever the device (lo: 65536) would carry.
+    // An IP packet says its length in 16 bits, whatever the device (lo: 65536) would carry.
     let most = if config.protocol.has_outer_ip() { u16::MAX.into() } else { u32::MAX };
     let room = underlay.link.mtu.min(most).saturating_sub(overhead);
     let has = format!(
         "{} has an MTU of {}, and {} takes {overhead} of it",
         config.underlay, underlay.link.mtu, config.protocol
     );
-    match config.mtu {
-        Some(mtu) if mtu > room => {
+    // What a router said of the path holds for some minutes: it is no reason to refuse a file.
+    let path = route.and_then(|route| route.mtu).filter(|path| *path < underlay.link.mtu);
+    let path_room = path.map(|path| path.min(most).saturating_sub(overhead));
+    let mtu = match (config.mtu, path_room) {
+        (Some(mtu), _) if mtu > room => {
             findings.error(
                 &config.at,
                 format!("tunnel {name}: no room for mtu = {mtu}: {has}"),
                 format!("at most mtu = {room}; or a larger MTU on {}", config.underlay),
             );
-            None
+            return None;
         }
-        Some(mtu) => Some(mtu),
-        None if room < MIN_MTU => {
-            findings.error(
-                &config.at,
-                format!("tunnel {name}: no room for packets of {MIN_MTU} bytes: {has}"),
-                format!("set a larger MTU: ip link set {} mtu {}", config.underlay, overhead + 1500),
-            );
-            None
+        (Some(mtu), Some(path_room)) if mtu > path_room => {
+            findings.warn(format!(
+                "tunnel {name}: mtu = {mtu}, but the route to {} has an MTU of {}, which leaves {path_room}",
+                config.remote.map_or_else(|| "the far end".into(), |remote| remote.to_string()),
+                path.unwrap_or_default()
+            ));
+            mtu
         }
-        None => Some(room),
+        (Some(mtu), _) => mtu,
+        (None, path_room) => path_room.unwrap_or(room),
+    };
+    if config.mtu.is_none() && mtu < MIN_MTU {
+        let (has, hint) = match path {
+            Some(path) => (
+                format!("the route has an MTU of {path}, and {} takes {overhead} of it", config.protocol),
+                "see `ip route get`: a larger MTU of the route".into(),
+            ),
+            None => {
+                (has, format!("set a larger MTU: ip link set {} mtu {}", config.underlay, overhead + 1500))
+            }
+        };
+        findings.error(
+            &config.at,
+            format!("tunnel {name}: no room for packets of {MIN_MTU} bytes: {has}"),
+            hint,
+        );
+        return None;
     }
+    if mtu < IPV6_MIN_MTU && config.inner.iter().any(|prefix| prefix.addr().is_ipv6()) {
+        findings.warn(format!(
+            "tunnel {name}: it has room for packets of {mtu} bytes, and IPv6 takes for granted that there is room \
+             for {IPV6_MIN_MTU} (RFC 8200): packets in between are lost"
+        ));
+    }
+    Some(mtu)
 }

@@ -57,7 +57,7 @@ fn pins_of_others() {
     let (text, hint) = error(&layout);
     assert_eq!(
         text,
-        "the pins in /sys/fs/bpf/mptm were made by another version of mptm (layout 9, this one has 1)"
+        "the pins in /sys/fs/bpf/mptm were made by another version of mptm (layout 9, this one has 2)"
     );
     assert_eq!(hint, "run `mptm down` of that version first, or choose another directory with --pin");
     assert_eq!(error(&layout[..30]).0, text, "whatever its size");

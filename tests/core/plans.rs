@@ -79,10 +79,7 @@ fn attachment(ifindex: u32, program: Program) -> Attachment {
 
 fn tunnel() -> Tunnel {
     Tunnel {
-        protocol: Protocol::Geneve,
-        id: 42,
-        segment: "blue".into(),
-        underlay: "eth0".into(),
+        id: Some(42),
         local: Some("10.30.30.1".parse().unwrap()),
         remote: Some("10.30.30.2".parse().unwrap()),
         local_mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
@@ -90,17 +87,14 @@ fn tunnel() -> Tunnel {
         src_ports: (49152, 65535),
         dst_port: 6081,
         next_hop: Some([10, 30, 30, 2].into()),
-        inner_mac: None,
         mtu: 1450,
-        redirect: true,
-        debug: false,
-        intact: true,
+        ..Tunnel::new(Protocol::Geneve, "blue".into(), "eth0".into())
     }
 }
 
 fn endpoint() -> Endpoint {
     let Tunnel { protocol, id, remote, local, dst_port: port, .. } = tunnel();
-    Endpoint { protocol, ifindex: 2, id, remote, local, port }
+    Endpoint { protocol, ifindex: 2, id, any_id: false, remote, local, port }
 }
 
 /// The same, with something else in every kind.

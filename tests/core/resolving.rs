@@ -206,8 +206,8 @@ fn neighbours() {
     let other = desired(&fake, &tunnel("remote = '10.30.0.98'"));
     assert_eq!(other.tunnels["t"].remote_mac, RemoteMac::Unresolved);
     let by_gateway = fake.fork();
-    let entry =
-        RouteEntry { to: "10.30.0.99/32".parse().unwrap(), via: Some([10, 30, 0, 97].into()), ifindex: 2 };
+    let to = "10.30.0.99/32".parse().unwrap();
+    let entry = RouteEntry { to, via: Some([10, 30, 0, 97].into()), ifindex: 2, mtu: None };
     by_gateway.world().routes.insert(0, entry);
     let moved = desired(&by_gateway, &text);
     assert_eq!(moved.tunnels["t"].remote_mac, RemoteMac::Unresolved);
@@ -271,7 +271,7 @@ fn what_the_file_leaves_out() {
     let peer = MacAddr([2, 0, 0, 1, 1, 2]);
     let mac_of = |prefix| match route(&state, "default", prefix) {
         Route::Workload { mac, pairs, .. } => (*mac, pairs.len()),
-        Route::Tunnel(tunnel) => panic!("{prefix} is behind {tunnel}"),
+        other => panic!("{prefix} is behind {other:?}"),
     };
     assert_eq!(mac_of("10.250.0.100/32"), (Some(peer), 0));
     assert_eq!(mac_of("10.250.0.128/25"), (Some(peer), 0));

@@ -24,16 +24,26 @@ pub fn scene() -> Fake {
         let ifindex = 2 + u32::from(underlay);
         let mac = MacAddr([2, 0, 0, 0, 1, underlay]);
         let mut device = Device::new(&format!("u{underlay}"), None, mac);
-        device.addresses = vec![format!("10.30.{underlay}.1/24").parse().unwrap()];
+        let addresses = [format!("10.30.{underlay}.1/24"), format!("fd00:30:{underlay}::1/64")];
+        device.addresses = addresses.map(|address| address.parse().unwrap()).into();
         world.add_device(0, ifindex, device);
         let to = format!("10.30.{underlay}.0/24").parse().unwrap();
-        world.routes.push(RouteEntry { to, via: None, ifindex });
+        world.routes.push(RouteEntry { to, via: None, ifindex, mtu: None });
         let gateway = format!("10.30.{underlay}.254").parse().unwrap();
-        world.routes.push(RouteEntry { to: "0.0.0.0/0".parse().unwrap(), via: Some(gateway), ifindex });
+        let default = "0.0.0.0/0".parse().unwrap();
+        world.routes.push(RouteEntry { to: default, via: Some(gateway), ifindex, mtu: None });
+        world.neighbours.insert((ifindex, gateway), MacAddr([2, 0, 0, 0, 2, underlay]));
+        let to = format!("fd00:30:{underlay}::/64").parse().unwrap();
+        world.routes.push(RouteEntry { to, via: None, ifindex, mtu: None });
+        let gateway = "fe80::254".parse().unwrap();
+        let default = "::/0".parse().unwrap();
+        world.routes.push(RouteEntry { to: default, via: Some(gateway), ifindex, mtu: None });
         world.neighbours.insert((ifindex, gateway), MacAddr([2, 0, 0, 0, 2, underlay]));
         for host in 10..20_u8 {
-            let address = format!("10.30.{underlay}.{host}").parse().unwrap();
-            world.neighbours.insert((ifindex, address), MacAddr([2, 0, 0, 3, underlay, host]));
+            for address in [format!("10.30.{underlay}.{host}"), format!("fd00:30:{underlay}::{host}")] {
+                let mac = MacAddr([2, 0, 0, 3, underlay, host]);
+                world.neighbours.insert((ifindex, address.parse().unwrap()), mac);
+            }
         }
     }
     for workload in 0..WORKLOADS {
@@ -47,7 +57,7 @@ pub fn scene() -> Fake {
         let device = Device::new(&format!("p{port}"), None, MacAddr([2, 0, 0, 0, 4, port]));
         world.add_device(0, 20 + u32::from(port), device);
     }
-    world.namespaces[0].sysctls.insert("rp_filter".into(), 0);
+    world.namespaces[0].sysctls = [("rp_filter".into(), 0), ("ipv6:forwarding".into(), 1)].into();
     Fake::new(world)
 }
 

@@ -17,10 +17,14 @@ pub fn installed(title: &str, package: &str, programs: &[&str]) -> bool {
     };
     let missing: Vec<_> = programs.iter().filter(|program| !runs(program)).collect();
     if !missing.is_empty() {
-        // Not eprintln: the test harness would swallow it.
-        let _ = writeln!(io::stderr(), "SKIPPED (needs {package}): {title}: no {missing:?}");
+        skipped(&format!("needs {package}"), &format!("{title}: no {missing:?}"));
     }
     missing.is_empty()
+}
+
+/// Says loudly that a test was skipped. Not by eprintln: the test harness would swallow it.
+pub fn skipped(why: &str, what: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED ({why}): {what}");
 }
 
 /// Whether packets can be captured and read.
@@ -81,6 +85,11 @@ impl Capture {
         for option in ["ip.check_checksum", "udp.check_checksum", "tcp.check_checksum"] {
             command.args(["-o", &format!("{option}:TRUE")]);
         }
+        // Fragments are to be seen, not what was made of them.
+        for option in ["ip.defragment", "ipv6.defragment"] {
+            command.args(["-o", &format!("{option}:FALSE")]);
+        }
+        command.args(["-X", concat!("lua_script:", env!("CARGO_MANIFEST_DIR"), "/tests/real/gue.lua")]);
         command
     }
 

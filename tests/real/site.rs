@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,6 +14,8 @@ use crate::world::{World, ip, veth};
 
 /// Addresses of the nodes on the wire, as their devices have them.
 pub const OUTER: [&str; 2] = ["10.30.30.1", "10.30.30.2"];
+/// The same where a test wants IPv6.
+pub const OUTER6: [&str; 2] = ["fd30::1", "fd30::2"];
 /// The devices at the wire's ends.
 pub const UNDERLAY: [&str; 2] = ["u1", "u2"];
 
@@ -40,9 +42,49 @@ pub fn finish(command: &mut Command) -> Result<String, String> {
     }
 }
 
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The addresses of the nodes on the wire.
+    pub fn outer(self) -> [&'static str; 2] {
+        match self {
+            Self::V4 => OUTER,
+            Self::V6 => OUTER6,
+        }
+    }
+}
+
+/// The IPv6 address that goes with an IPv4 address.
+pub fn v6_of(address: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from(0xfd10 << 112 | u128::from(u32::from(address)))
+}
+
 /// No router solicitations and no neighbour discovery: a test counts its own packets only.
 fn quiet(netns: &NetnsRef) {
     exec(netns, "sysctl", "-qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
+}
+
+/// IPv6, with addresses that are good at once, and nothing that is sent unasked but group reports.
+fn with_ipv6(netns: &NetnsRef) {
+    for settings in [
+        "disable_ipv6=0",
+        "accept_ra=0",
+        "router_solicitations=0",
+        "accept_dad=0",
+        "dad_transmits=0",
+        "addr_gen_mode=1",
+    ] {
+        for devices in ["all", "default"] {
+            exec(netns, "sysctl", &format!("-qw net.ipv6.conf.{devices}.{settings}"));
+        }
+    }
 }
 
 fn name(netns: &str) -> NetnsRef {
@@ -156,8 +198,15 @@ impl Status {
         number(&self.0["actions"][program][action]["packets"])
     }
 
-    /// The reasons for which packets were dropped, and how many.
+    /// The reasons for which packets were dropped, and how many; not those that passed to the host's stack.
     pub fn drops(&self) -> BTreeMap<&str, u64> {
+        let mut all = self.counted();
+        all.retain(|reason, _| !["stray", "oam", "group"].contains(reason));
+        all
+    }
+
+    /// All reasons that were counted.
+    pub fn counted(&self) -> BTreeMap<&str, u64> {
         let all = self.0["drops"].as_object().unwrap().iter();
         all.map(|(reason, count)| (reason.as_str(), number(&count["packets"])))
             .filter(|(_, packets)| *packets > 0)
@@ -185,7 +234,7 @@ pub fn mac(netns: &NetnsRef, device: &str) -> String {
 #[derive(Clone)]
 pub struct Container {
     pub netns: NetnsRef,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 impl Container {
@@ -194,8 +243,16 @@ impl Container {
         mac(&self.netns, device)
     }
 
+    /// The same container by its address of a family.
+    pub fn at(&self, family: Family) -> Self {
+        match (family, self.address) {
+            (Family::V6, IpAddr::V4(address)) => Self { address: v6_of(address).into(), ..self.clone() },
+            _ => self.clone(),
+        }
+    }
+
     /// The MAC address that its neighbour table has for another.
-    pub fn neighbour(&self, address: Ipv4Addr) -> String {
+    pub fn neighbour(&self, address: IpAddr) -> String {
         let text = exec(&self.netns, "ip", &format!("neigh show {address}"));
         let mut words = text.split_whitespace().skip_while(|word| *word != "lladdr");
         words.nth(1).unwrap_or_else(|| panic!("no neighbour {address}: {text}")).into()
@@ -266,6 +323,20 @@ impl<'a> Site<'a> {
     /// A container on each node: 10.250.1.1 behind c1, and 10.250.1.2 behind c2.
     pub fn two_containers(&mut self) -> [Container; 2] {
         [self.container(0, "c1", "10.250.1.1"), self.container(1, "c2", "10.250.1.2")]
+    }
+
+    /// IPv6 on both nodes and in the containers, beside the IPv4 that they have.
+    pub fn add_ipv6(&self, containers: &[&Container]) {
+        for end in 0..2 {
+            with_ipv6(&self.nodes[end].netns);
+            let (node, device) = (&self.nodes[end].name, UNDERLAY[end]);
+            ip(&format!("-n {node} addr add {}/64 dev {device} nodad", OUTER6[end]));
+        }
+        for container in containers {
+            with_ipv6(&container.netns);
+            let address = container.at(Family::V6).address;
+            exec(&container.netns, "ip", &format!("addr add {address}/120 dev eth0 nodad"));
+        }
     }
 
     /// The node without mptm takes what XDP redirects to its end of the wire, and leaves nothing to hardware that a

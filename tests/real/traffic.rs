@@ -2,7 +2,7 @@
 //! not to measure: a busy machine needs long.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,12 +28,23 @@ pub fn within<T: Send>(netns: &NetnsRef, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Three echo requests of a size, unfragmented, must be answered.
-pub fn ping(from: &NetnsRef, to: Ipv4Addr, size: usize) {
-    exec(from, "ping", &format!("-n -c 3 -i 0.05 -w 15 -M do -s {size} {to}"));
+pub fn ping(from: &NetnsRef, to: IpAddr, size: usize) {
+    ping_with(from, to, size, "");
+}
+
+/// The same with more options; what `ping` says.
+pub fn ping_with(from: &NetnsRef, to: IpAddr, size: usize, options: &str) -> String {
+    exec(from, "ping", &format!("-n -c 3 -i 0.05 -w 15 -M do -s {size} {options} {to}"))
+}
+
+/// Echo requests that fill a packet of `mtu` bytes.
+pub fn ping_full(from: &NetnsRef, to: IpAddr, mtu: u64) {
+    let headers = if to.is_ipv4() { 28 } else { 48 };
+    ping(from, to, mtu as usize - headers);
 }
 
 /// None of three echo requests may be answered.
-pub fn no_ping(from: &NetnsRef, to: Ipv4Addr, options: &str) {
+pub fn no_ping(from: &NetnsRef, to: IpAddr, options: &str) {
     let said = attempt(from, "ping", &format!("-n -c 3 -i 0.05 -W 1 {options} {to}"));
     assert!(said.as_ref().is_err_and(|said| said.contains(" 0 received")), "{said:?}");
 }
@@ -48,7 +59,7 @@ fn pattern(buffer: &mut [u8], mut at: usize) {
 }
 
 /// Sends bytes by TCP and compares each at the other end.
-pub fn tcp(from: &NetnsRef, to: &NetnsRef, address: Ipv4Addr, size: usize) {
+pub fn tcp(from: &NetnsRef, to: &NetnsRef, address: IpAddr, size: usize) {
     let listener = within(to, || TcpListener::bind((address, 0)).unwrap());
     let target = listener.local_addr().unwrap();
     thread::scope(|scope| {
@@ -106,7 +117,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// A socket of a namespace that waits for a while, but not for ever.
-pub fn udp_socket(netns: &NetnsRef, address: Ipv4Addr) -> UdpSocket {
+pub fn udp_socket(netns: &NetnsRef, address: IpAddr) -> UdpSocket {
     let socket = within(netns, || UdpSocket::bind((address, 0)).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -144,14 +155,31 @@ pub fn all_kinds(a: &Container, b: &Container) {
     }
 }
 
+/// The same in less time, up to the largest packets.
+pub fn carries(a: &Container, b: &Container, mtu: u64) {
+    for (from, to) in [(a, b), (b, a)] {
+        ping(&from.netns, to.address, 56);
+        ping_full(&from.netns, to.address, mtu);
+        for size in [0, 1, 1200, 4000, 20000] {
+            udp(from, to, size);
+        }
+        tcp(&from.netns, &to.netns, to.address, 4 << 20);
+    }
+}
+
 /// A TCP transfer through tunnel `t` fills the packets: `status` is asked before and after it.
 pub fn full_size(from: &Container, to: &Container, status: impl Fn() -> Status) {
+    full_size_of(BULK, from, to, status);
+}
+
+/// The same with so many bytes.
+pub fn full_size_of(size: usize, from: &Container, to: &Container, status: impl Fn() -> Status) {
     let before = status();
-    tcp(&from.netns, &to.netns, to.address, BULK);
+    tcp(&from.netns, &to.netns, to.address, size);
     let after = status();
     let bytes = after.sent_bytes("t") - before.sent_bytes("t");
     let packets = after.sent("t") - before.sent("t");
-    assert!(bytes > BULK as u64, "{bytes} bytes");
+    assert!(bytes > size as u64, "{bytes} bytes");
     let mtu = after.tunnel("t")["mtu"].as_u64().unwrap();
     assert!(bytes / packets > mtu * 9 / 10, "{bytes} bytes in {packets} packets, where {mtu} would fit");
 }

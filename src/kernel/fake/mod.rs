@@ -102,7 +102,7 @@ pub struct Namespace {
     pub references: Vec<NetnsRef>,
     /// By index.
     pub devices: BTreeMap<u32, Device>,
-    /// net.ipv4.conf.all.
+    /// net.ipv4.conf.all; those of net.ipv6.conf.all begin with `ipv6:`.
     pub sysctls: BTreeMap<String, u64>,
 }
 
@@ -146,7 +146,9 @@ impl Device {
             ("highdma".to_owned(), feature(true, false)),
         ]);
         if kind.is_none() {
-            features.insert("rx-vlan-hw-parse".to_owned(), feature(true, true));
+            for name in ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"] {
+                features.insert(name.to_owned(), feature(true, true));
+            }
         }
         let sysctls = [("forwarding", 0), ("accept_local", 0), ("rp_filter", 2)];
         Self {
@@ -175,6 +177,8 @@ pub struct RouteEntry {
     pub via: Option<IpAddr>,
     /// The device.
     pub ifindex: u32,
+    /// What the route says of it.
+    pub mtu: Option<u32>,
 }
 
 /// A pinned link.

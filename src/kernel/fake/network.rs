@@ -33,13 +33,18 @@ impl World {
     }
 }
 
-/// What a setting is, where it is a plain number.
-fn sysctl<'a>(namespace: &'a mut Namespace, device: &str, name: &str) -> Option<&'a mut u64> {
+/// A setting that is a sysctl.
+fn sysctl<'a>(namespace: &'a mut Namespace, device: &str, setting: &Setting) -> Option<&'a mut u64> {
+    let name = match setting {
+        Setting::Sysctl(name) => name.to_string(),
+        Setting::Sysctl6(name) => format!("ipv6:{name}"),
+        _ => return None,
+    };
     if device == "all" {
-        return namespace.sysctls.get_mut(name);
+        return namespace.sysctls.get_mut(&name);
     }
     let mut devices = namespace.devices.values_mut();
-    devices.find(|other| &*other.name == device)?.sysctls.get_mut(name)
+    devices.find(|other| &*other.name == device)?.sysctls.get_mut(&name)
 }
 
 impl Network for Fake {
@@ -91,7 +96,7 @@ impl Network for Fake {
         let Some(way) = ways.max_by_key(|route| route.to.prefix_len()) else { return Ok(None) };
         let first =
             device.addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() == to.is_ipv4());
-        Ok(from.or(first).map(|source| Route { source, next_hop: way.via.unwrap_or(to) }))
+        Ok(from.or(first).map(|source| Route { source, next_hop: way.via.unwrap_or(to), mtu: way.mtu }))
     }
 
     fn neighbour(&self, ifindex: u32, address: IpAddr) -> Result<Option<MacAddr>, KernelError> {
@@ -119,9 +124,9 @@ impl Network for Fake {
     fn setting(&self, netns: &Netns, device: &str, setting: &Setting) -> Result<u64, KernelError> {
         let mut world = self.world();
         let missing = || refused(format!("cannot read {} of {device}", setting.key()), libc::ENODEV);
-        if let Setting::Sysctl(name) = setting {
+        if let Setting::Sysctl(_) | Setting::Sysctl6(_) = setting {
             let place = world.place(netns)?;
-            return sysctl(&mut world.namespaces[place], device, name)
+            return sysctl(&mut world.namespaces[place], device, setting)
                 .map(|value| *value)
                 .ok_or_else(missing);
         }
@@ -130,7 +135,7 @@ impl Network for Fake {
             Setting::Mtu => found.mtu.into(),
             Setting::Promisc => found.promisc.into(),
             Setting::Feature(name) => found.features.get(&**name).ok_or_else(missing)?.active.into(),
-            Setting::Sysctl(_) => unreachable!("above"),
+            Setting::Sysctl(_) | Setting::Sysctl6(_) => unreachable!("above"),
         })
     }
 
@@ -139,8 +144,8 @@ impl Network for Fake {
         let what = || format!("cannot set {} of {device} to {}", setting.key(), setting.show(value));
         world.change(what)?;
         let place = world.place(netns)?;
-        if let Setting::Sysctl(name) = setting {
-            *sysctl(&mut world.namespaces[place], device, name)
+        if let Setting::Sysctl(_) | Setting::Sysctl6(_) = setting {
+            *sysctl(&mut world.namespaces[place], device, setting)
                 .ok_or_else(|| refused(what(), libc::ENOENT))? = value;
             return Ok(());
         }
@@ -157,7 +162,7 @@ impl Network for Fake {
                 let feature = found.features.get_mut(&**name).filter(|feature| feature.changeable);
                 feature.ok_or_else(|| refused(what(), libc::EOPNOTSUPP))?.active = value != 0;
             }
-            Setting::Sysctl(_) => unreachable!("above"),
+            Setting::Sysctl(_) | Setting::Sysctl6(_) => unreachable!("above"),
         }
         Ok(())
     }

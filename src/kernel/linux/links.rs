@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
     XdpAttached,
@@ -164,16 +164,24 @@ pub(super) fn addresses(connection: &mut Connection, ifindex: u32) -> io::Result
 
 fn address(message: &AddressMessage) -> Option<IpNet> {
     let (mut local, mut far) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
         match attribute {
+            AddressAttribute::Flags(all) => flags = *all,
             AddressAttribute::Local(address) => local = Some(*address),
             AddressAttribute::Address(address) => far = Some(*address),
             _ => {}
         }
     }
     let address = local.or(far)?;
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
-        return None;
+    if let IpAddr::V6(v6) = address {
+        let is_unsure = flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed)
+            && !flags.contains(AddressFlags::Optimistic);
+        // Of an IPv6 address, the flag of a secondary one says that it is temporary (RFC 8981).
+        let is_past = flags.contains(AddressFlags::Secondary | AddressFlags::Deprecated);
+        if v6.is_unicast_link_local() || is_unsure || is_past {
+            return None;
+        }
     }
     if far.is_some_and(|far| far != address) {
         // Point-to-point: the prefix length is that of the far end.
@@ -220,6 +228,27 @@ mod tests {
             attached(XdpAttached::Multiple, &[LinkXdp::SkbProgId(3), LinkXdp::HwProgId(5)]),
             Some(AttachedXdp { program_id: 5, mode: Mode::Offload })
         );
+    }
+
+    #[test]
+    fn ipv6_addresses_that_can_be_used() {
+        let usable = |text: &str, flags: AddressFlags| {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = 24;
+            message.attributes.push(AddressAttribute::Address(text.parse().unwrap()));
+            message.attributes.push(AddressAttribute::Flags(flags));
+            address(&message).is_some()
+        };
+        let (temporary, deprecated) = (AddressFlags::Secondary, AddressFlags::Deprecated);
+        assert!(usable("2001:db8::1", AddressFlags::Permanent));
+        assert!(usable("fd00::1", temporary));
+        assert!(usable("fd00::1", deprecated));
+        assert!(!usable("fd00::1", temporary | deprecated));
+        assert!(!usable("fd00::1", AddressFlags::Tentative));
+        assert!(usable("fd00::1", AddressFlags::Tentative | AddressFlags::Optimistic));
+        assert!(!usable("fd00::1", AddressFlags::Permanent | AddressFlags::Dadfailed));
+        assert!(!usable("fe80::1", AddressFlags::Permanent));
+        assert!(usable("192.0.2.1", temporary | deprecated), "of IPv4, the flags mean something else");
     }
 
     #[test]

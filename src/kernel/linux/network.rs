@@ -178,7 +178,8 @@ impl Network for LinuxNetwork {
             Setting::Mtu => self.ask(netns, what, |inside| settings::mtu(inside, device)),
             Setting::Promisc => self.ask(netns, what, |inside| settings::promisc(inside, device)),
             Setting::Feature(name) => self.ask(netns, what, |inside| settings::feature(inside, device, name)),
-            Setting::Sysctl(name) => self.inside(netns, what, || settings::sysctl(device, name)),
+            Setting::Sysctl(name) => self.inside(netns, what, || settings::sysctl("ipv4", device, name)),
+            Setting::Sysctl6(name) => self.inside(netns, what, || settings::sysctl("ipv6", device, name)),
         }
     }
 
@@ -192,7 +193,12 @@ impl Network for LinuxNetwork {
             Setting::Feature(name) => {
                 self.ask(netns, what, |inside| ethtool::set_feature(inside, device, name, on))
             }
-            Setting::Sysctl(name) => self.inside(netns, what, || settings::set_sysctl(device, name, value)),
+            Setting::Sysctl(name) => {
+                self.inside(netns, what, || settings::set_sysctl("ipv4", device, name, value))
+            }
+            Setting::Sysctl6(name) => {
+                self.inside(netns, what, || settings::set_sysctl("ipv6", device, name, value))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -132,6 +132,7 @@ fn parse(answer: &RouteMessage, to: IpAddr, from: Option<IpAddr>, ifindex: u32) 
         return None;
     }
     let (mut source, mut next_hop, mut device, mut table) = (from, to, 0, u32::from(answer.header.table));
+    let mut mtu = None;
     for attribute in &answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => device = *index,
@@ -140,6 +141,13 @@ fn parse(answer: &RouteMessage, to: IpAddr, from: Option<IpAddr>, ifindex: u32) 
             RouteAttribute::Gateway(address) => next_hop = ip(address)?,
             RouteAttribute::Via(RouteVia::Inet(address)) => next_hop = (*address).into(),
             RouteAttribute::Via(RouteVia::Inet6(address)) => next_hop = (*address).into(),
+            // What the route says, or what routers on the path have said.
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) if *mtu != 0 => Some(*mtu),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }
@@ -147,7 +155,7 @@ fn parse(answer: &RouteMessage, to: IpAddr, from: Option<IpAddr>, ifindex: u32) 
     if device != ifindex || table == 0 {
         return None;
     }
-    Some(Route { source: source?, next_hop })
+    Some(Route { source: source?, next_hop, mtu })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -240,8 +248,11 @@ mod tests {
     #[test]
     fn what_counts_as_a_route() {
         let to = IpAddr::from([192, 0, 2, 1]);
-        let found = Route { source: [10, 0, 0, 1].into(), next_hop: "fe80::1".parse().unwrap() };
+        let found = Route { source: [10, 0, 0, 1].into(), next_hop: "fe80::1".parse().unwrap(), mtu: None };
         assert_eq!(parse(&answer(RouteType::Unicast, 254), to, None, 7), Some(found));
+        let mut limited = answer(RouteType::Unicast, 254);
+        limited.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Lock(4), RouteMetric::Mtu(1400)]));
+        assert_eq!(parse(&limited, to, None, 7), Some(Route { mtu: Some(1400), ..found }));
         assert_eq!(parse(&answer(RouteType::Unicast, 254), to, None, 8), None);
         assert_eq!(parse(&answer(RouteType::Unicast, 0), to, None, 7), None);
         assert_eq!(parse(&answer(RouteType::Local, 255), to, None, 7), None);

@@ -17,6 +17,7 @@ pub(super) fn noun(setting: &Setting) -> String {
         Setting::Promisc => "promiscuous mode".into(),
         Setting::Feature(name) => format!("feature {name}"),
         Setting::Sysctl(name) => format!("sysctl {name}"),
+        Setting::Sysctl6(name) => format!("IPv6 sysctl {name}"),
     }
 }
 
@@ -62,29 +63,29 @@ pub(super) fn feature(connection: &Connection, device: &str, name: &str) -> io::
     Ok(ethtool::feature(connection, device, name)?.active.into())
 }
 
-/// net.ipv4.conf.DEVICE.NAME of the calling thread's namespace.
-pub(super) fn sysctl(device: &str, name: &str) -> io::Result<u64> {
-    let text = fs::read_to_string(sysctl_path(device, name)?)?;
+/// net.FAMILY.conf.DEVICE.NAME of the calling thread's namespace.
+pub(super) fn sysctl(family: &str, device: &str, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(sysctl_path(family, device, name)?)?;
     let text = text.trim();
     text.parse()
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("its value is no number: {text:?}")))
 }
 
-/// Sets net.ipv4.conf.DEVICE.NAME of the calling thread's namespace.
-pub(super) fn set_sysctl(device: &str, name: &str, value: u64) -> io::Result<()> {
+/// Sets net.FAMILY.conf.DEVICE.NAME of the calling thread's namespace.
+pub(super) fn set_sysctl(family: &str, device: &str, name: &str, value: u64) -> io::Result<()> {
     // In one write: the kernel parses each by itself.
-    fs::write(sysctl_path(device, name)?, value.to_string())?;
-    must_be(value, sysctl(device, name)?)
+    fs::write(sysctl_path(family, device, name)?, value.to_string())?;
+    must_be(value, sysctl(family, device, name)?)
 }
 
 /// As a path, where a dot of the device's name is but a dot.
-fn sysctl_path(device: &str, name: &str) -> io::Result<PathBuf> {
+fn sysctl_path(family: &str, device: &str, name: &str) -> io::Result<PathBuf> {
     for part in [device, name] {
         if part.is_empty() || part == "." || part == ".." || part.contains(['/', '\0']) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{part:?} is no name")));
         }
     }
-    Ok(Path::new("/proc/sys/net/ipv4/conf").join(device).join(name))
+    Ok(Path::new("/proc/sys/net").join(family).join("conf").join(device).join(name))
 }
 
 fn must_be(wanted: u64, is: u64) -> io::Result<()> {
@@ -104,10 +105,10 @@ mod tests {
 
     #[test]
     fn sysctl_paths() {
-        let path = sysctl_path("eth0.5", "forwarding").unwrap();
+        let path = sysctl_path("ipv4", "eth0.5", "forwarding").unwrap();
         assert_eq!(path, Path::new("/proc/sys/net/ipv4/conf/eth0.5/forwarding"));
         for (device, name) in [("..", "x"), ("eth0", ".."), ("", "x"), ("eth0", "a/b"), ("a/b", "x")] {
-            assert!(sysctl_path(device, name).is_err(), "{device} {name}");
+            assert!(sysctl_path("ipv6", device, name).is_err(), "{device} {name}");
         }
     }
 }

@@ -1,11 +1,15 @@
 //! A configuration as a file that means the same, with what was left out written down.
 
+mod values;
+
 use std::fmt::{Display, Write as _};
 
 use ipnet::IpNet;
 
-use super::model::{Addresses, Config, Interface, Manage, PeerSpec, Role, SourcePort, Tunnel};
+use super::keys;
+use super::model::{Addresses, Config, Interface, Manage, Payload, PeerSpec, Role, Tunnel};
 use super::prefix::text;
+use crate::protocol::Protocol;
 
 /// The normalised text: underlays, workloads, then other interfaces, then tunnels, each sorted by name. Parsing it
 /// gives the same configuration, but for the places where things stand.
@@ -29,7 +33,7 @@ fn interface_table(name: &str, interface: &Interface) -> String {
     let mut table = Table::default();
     table.set("role", quoted(role.name()));
     match role {
-        Role::Workload { segment, addresses, mac, .. } => {
+        Role::Workload { segment, addresses, mac, gateway } => {
             table.set("segment", quoted(segment));
             table.set(
                 "addresses",
@@ -39,6 +43,9 @@ fn interface_table(name: &str, interface: &Interface) -> String {
                 },
             );
             table.set_some("mac", mac.map(quoted));
+            if !gateway.is_empty() {
+                table.set("gateway", list(gateway.iter().map(quoted)));
+            }
         }
         Role::Redirect { to } => table.set("to", quoted(to)),
         Role::Underlay | Role::Pass => {}
@@ -46,7 +53,7 @@ fn interface_table(name: &str, interface: &Interface) -> String {
     table.set("mode", quoted(mode.name()));
     match peer {
         PeerSpec::Find => {}
-        PeerSpec::None => table.set("peer", "false".to_owned()),
+        PeerSpec::None => table.set("peer", false),
         PeerSpec::At { netns, name } => {
             let netns = netns.as_ref().map_or(String::new(), |netns| format!("netns = {}, ", quoted(netns)));
             table.set("peer", format!("{{ {netns}name = {} }}", quoted(name)));
@@ -66,6 +73,9 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
         at: _,
         protocol,
         id,
+        local_id,
+        service_id,
+        payload,
         segment,
         underlay,
         remote,
@@ -76,15 +86,33 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
         from,
         src_port,
         dst_port,
+        ttl,
+        tos,
+        df,
+        flow_label,
+        udp_checksum,
+        pcp,
+        gbp,
+        options,
+        checksum,
+        sequence,
+        variant,
+        qfi,
+        uplink,
         inner_mac,
         mtu,
+        mss_clamp,
+        flood,
         redirect,
         debug,
-        ..
     } = tunnel;
-    let mut table = Table::default();
+    let is_ipv6 = remote.is_some_and(|remote| remote.is_ipv6());
+    let mut table = Table { protocol: Some(*protocol), lines: Vec::new() };
     table.set("protocol", quoted(protocol));
-    table.set_some("id", id.map(|id| id.to_string()));
+    table.set_some("service_id", *service_id);
+    table.set_some("id", *id);
+    table.set_some("local_id", *local_id);
+    table.set("payload", quoted(payload.name()));
     table.set("segment", quoted(segment));
     table.set("underlay", quoted(underlay));
     table.set_some("remote", remote.map(quoted));
@@ -95,44 +123,64 @@ fn tunnel_table(name: &str, tunnel: &Tunnel) -> String {
     if !from.is_empty() {
         table.set("from", prefixes(from));
     }
-    if protocol.default_port().is_some() {
-        table.set(
-            "src_port",
-            match src_port {
-                SourcePort::Flow => quoted("flow"),
-                SourcePort::Range(min, max) => quoted(format!("{min}-{max}")),
-                SourcePort::Fixed(port) => port.to_string(),
-            },
-        );
-        table.set("dst_port", dst_port.to_string());
+    table.set("src_port", values::src_port(*src_port));
+    table.set("dst_port", dst_port);
+    table.set("ttl", values::ttl(*ttl));
+    table.set("tos", values::tos(*tos));
+    if is_ipv6 {
+        table.set("flow_label", values::flow_label(*flow_label));
+    } else {
+        table.set("df", quoted(df.name()));
+    }
+    table.set_some("udp_checksum", *udp_checksum);
+    table.set("pcp", values::pcp(*pcp));
+    table.set_some("gbp", *gbp);
+    table.set("options", list(options.iter().map(values::option)));
+    table.set("checksum", checksum);
+    table.set("sequence", sequence);
+    table.set("variant", variant);
+    table.set_some("qfi", *qfi);
+    if qfi.is_some() {
+        table.set("uplink", uplink);
     }
     table.set_some("inner_mac", inner_mac.map(quoted));
-    table.set_some("mtu", mtu.map(|mtu| mtu.to_string()));
-    if protocol.has_outer_ip() {
-        table.set("redirect", redirect.to_string());
+    table.set_some("mtu", *mtu);
+    table.set("mss_clamp", mss_clamp);
+    if *payload == Payload::Ethernet {
+        table.set("flood", flood);
     }
-    table.set("debug", debug.to_string());
+    table.set("redirect", redirect);
+    table.set("debug", debug);
     table.finish("tunnel", name)
 }
 
 /// Keys and values of a table, in order.
 #[derive(Default)]
-struct Table(Vec<(&'static str, String)>);
+struct Table {
+    /// That of a tunnel: keys that it does not have are left out.
+    protocol: Option<Protocol>,
+    lines: Vec<(&'static str, String)>,
+}
 
 impl Table {
-    fn set(&mut self, key: &'static str, value: String) {
-        self.0.push((key, value));
+    /// The value as it is to stand there.
+    fn set(&mut self, key: &'static str, value: impl Display) {
+        if self.protocol.is_none_or(|protocol| keys::has_key(protocol, key)) {
+            self.lines.push((key, value.to_string()));
+        }
     }
 
-    fn set_some(&mut self, key: &'static str, value: Option<String>) {
-        self.0.extend(value.map(|value| (key, value)));
+    fn set_some(&mut self, key: &'static str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.set(key, value);
+        }
     }
 
     fn finish(self, kind: &str, name: &str) -> String {
         let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { quoted(name) };
-        let width = self.0.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
-        let lines = self.0.iter().map(|(key, value)| format!("{key:width$} = {value}\n"));
+        let width = self.lines.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        let lines = self.lines.iter().map(|(key, value)| format!("{key:width$} = {value}\n"));
         std::iter::once(format!("[{kind}.{name}]\n")).chain(lines).collect()
     }
 }

@@ -1,31 +1,37 @@
 //! Properties: what is printed reads back, and nothing that a file can hold makes the reader panic.
 
+mod keys;
+mod tunnels;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
-use super::model::{
-    Addresses, Config, Interface, Location, Manage, Mode, Name, NetnsRef, PeerSpec, Role, SourcePort, Tunnel,
-};
+use super::model::{Addresses, Config, Interface, Location, Manage, Mode, Name, NetnsRef, PeerSpec, Role};
 use super::{Source, parse, print};
 use crate::mac::MacAddr;
-use crate::protocol::Protocol;
+use tunnels::tunnel;
 
 fn nowhere() -> Location {
     Location { file: Arc::from(""), line: 0 }
 }
 
-/// A network of a number's own, so that no two overlap.
-fn own_net(number: usize, len: u8) -> IpNet {
+/// A network of a number's own, so that no two overlap; of one of the families.
+fn own_net(number: usize, len: u8, is_ipv6: bool) -> IpNet {
     let address = u32::try_from(0x0a00_0000 + number * 256).unwrap();
-    IpNet::V4(Ipv4Net::new(address.into(), len).unwrap())
+    if is_ipv6 {
+        let address = u128::from(0xfd00_0000_u32) << 96 | u128::from(address);
+        IpNet::V6(Ipv6Net::new(address.into(), len + 96).unwrap())
+    } else {
+        IpNet::V4(Ipv4Net::new(address.into(), len).unwrap())
+    }
 }
 
-fn own_nets(number: usize, lens: &[u8]) -> Vec<IpNet> {
-    let mut nets: Vec<IpNet> = lens.iter().map(|len| own_net(number, *len)).collect();
+fn own_nets(number: usize, lens: &[(u8, bool)]) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = lens.iter().map(|(len, is_ipv6)| own_net(number, *len, *is_ipv6)).collect();
     nets.sort();
     nets.dedup();
     nets
@@ -39,8 +45,8 @@ fn segment() -> impl Strategy<Value = Name> {
     prop::sample::select(vec!["default", "blue", "a\"b\\c", "ü.1"]).prop_map(Name::from)
 }
 
-fn lens() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(24..=32_u8, 1..4)
+fn lens() -> impl Strategy<Value = Vec<(u8, bool)>> {
+    prop::collection::vec((24..=32_u8, any::<bool>()), 1..4)
 }
 
 fn peer(number: usize) -> impl Strategy<Value = PeerSpec> {
@@ -59,10 +65,12 @@ fn peer(number: usize) -> impl Strategy<Value = PeerSpec> {
 }
 
 fn interface(number: usize) -> impl Strategy<Value = (Name, Interface)> {
-    let workload = (segment(), lens(), any::<bool>(), prop::option::of(mac())).prop_map(
-        move |(segment, lens, peer, mac)| {
+    let gateway = prop::sample::subsequence(vec!["192.0.2.1", "192.0.2.2", "2001:db8::1", "fe80::1"], 0..4)
+        .prop_map(|texts| texts.into_iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>());
+    let workload = (segment(), lens(), any::<bool>(), prop::option::of(mac()), gateway).prop_map(
+        move |(segment, lens, peer, mac, gateway)| {
             let addresses = if peer { Addresses::Peer } else { Addresses::List(own_nets(number, &lens)) };
-            Role::Workload { segment, addresses, mac }
+            Role::Workload { segment, addresses, mac, gateway }
         },
     );
     let role = prop_oneof![
@@ -85,53 +93,6 @@ fn interface(number: usize) -> impl Strategy<Value = (Name, Interface)> {
     })
 }
 
-fn src_port() -> impl Strategy<Value = SourcePort> {
-    prop_oneof![
-        Just(SourcePort::Flow),
-        (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| SourcePort::from_range(a.min(b), a.max(b)))
-    ]
-}
-
-fn tunnel(number: usize) -> impl Strategy<Value = (Name, Tunnel)> {
-    let identity =
-        (prop::sample::select(Protocol::ALL.to_vec()), segment(), lens(), prop::option::of(lens()));
-    let outer = (prop::option::of(any::<u8>()), src_port(), any::<bool>());
-    let macs = prop::array::uniform3(prop::option::of(mac()));
-    let rest = (prop::option::of(68..=65535_u32), any::<bool>(), any::<bool>());
-    (identity, outer, macs, rest).prop_map(move |(identity, outer, macs, rest)| {
-        let (protocol, segment, inner, from) = identity;
-        let (local, src_port, other_port) = outer;
-        let [local_mac, remote_mac, inner_mac] = macs;
-        let (mtu, redirect, debug) = rest;
-        let ip = |a, b| IpAddr::from(Ipv4Addr::new(192, 0, a, b));
-        let has_ip = protocol.has_outer_ip();
-        let own_port = protocol.default_port().unwrap_or(0);
-        let tunnel = Tunnel {
-            at: nowhere(),
-            protocol,
-            id: u32::try_from(number + 1).unwrap(),
-            segment,
-            underlay: "underlay".into(),
-            remote: has_ip.then(|| ip(2, 1)),
-            local: local.filter(|_| has_ip).map(|host| ip(3, host)),
-            local_mac,
-            remote_mac,
-            inner: own_nets(1000 + number, &inner),
-            // Those of all workloads: the first has them.
-            from: from.map_or(Vec::new(), |lens| own_nets(0, &lens)),
-            src_port: if has_ip { src_port } else { SourcePort::Flow },
-            // Another port for each protocol.
-            dst_port: if other_port && has_ip { own_port + 1 } else { own_port },
-            inner_mac,
-            mtu,
-            redirect: redirect || !protocol.has_outer_ip(),
-            debug,
-        };
-        let odd = ["", ".", "\"", "ü", "\\"][number % 5];
-        (Name::from(format!("tunnel{number}{odd}")), tunnel)
-    })
-}
-
 fn config() -> impl Strategy<Value = Config> {
     let interfaces: Vec<_> = (1..5).map(interface).collect();
     let tunnels: Vec<_> = (0..6).map(tunnel).collect();
@@ -150,8 +111,12 @@ fn config() -> impl Strategy<Value = Config> {
         add("underlay".to_owned(), Role::Underlay);
         // A workload for each segment that a tunnel may name sources of.
         for (index, segment) in ["default", "blue", "a\"b\\c", "ü.1"].into_iter().enumerate() {
-            let addresses = Addresses::List(vec![own_net(0, 24)]);
-            add(format!("w{index}"), Role::Workload { segment: segment.into(), addresses, mac: None });
+            let addresses = Addresses::List(vec![own_net(0, 24, false), own_net(0, 24, true)]);
+            let gateway = Vec::new();
+            add(
+                format!("w{index}"),
+                Role::Workload { segment: segment.into(), addresses, mac: None, gateway },
+            );
         }
         Config { interfaces, tunnels: tunnels.into_iter().collect() }
     })
@@ -163,10 +128,17 @@ fn without_places(mut config: Config) -> Config {
     config
 }
 
-/// All that is checked has run when both the result and its rendering are there.
+/// Whether it is taken. What is, is printed and read back; what is not has its errors rendered.
 fn try_text(text: &str) -> bool {
     match parse(&[Source::new("fuzz.toml", text)]) {
-        Ok(_) => true,
+        Ok(config) => {
+            let read = parse(&[Source::new("printed.toml", print(&config))]);
+            assert_eq!(
+                without_places(read.unwrap_or_else(|errors| panic!("{errors}"))),
+                without_places(config)
+            );
+            true
+        }
         Err(errors) => {
             assert!(!errors.is_empty());
             assert!(errors.render(false).starts_with("error: "));
@@ -176,11 +148,12 @@ fn try_text(text: &str) -> bool {
     }
 }
 
-const EXAMPLE: &str = include_str!("../../mptm.toml.example");
-const EVERYTHING: &str = include_str!("../../tests/config/ok-everything.toml");
+const EXAMPLE: &str = include_str!("../../../mptm.toml.example");
+const EVERYTHING: &str = include_str!("../../../tests/config/ok-everything.toml");
+const PROTOCOLS: &str = include_str!("../../../tests/config/ok-protocols.toml");
 
 /// What a mutation puts in.
-const PIECES: [&str; 30] = [
+const PIECES: [&str; 32] = [
     "[",
     "]",
     "{",
@@ -207,6 +180,8 @@ const PIECES: [&str; 30] = [
     "99999999999999999999999999999999999999999",
     "[tunnel.a]\n",
     "[[tunnel]]\n",
+    "[[tunnel.a.options]]\n",
+    "::",
     "id = 1\n",
     "inner = [",
     "peer = {",
@@ -240,13 +215,13 @@ proptest! {
 
     #[test]
     fn any_change_to_a_right_file_is_taken_or_refused(
-        everything in any::<bool>(),
+        right in prop::sample::select(vec![EXAMPLE, EVERYTHING, PROTOCOLS]),
         changes in prop::collection::vec(
             (any::<prop::sample::Index>(), 0..12_usize, prop::option::of(prop::sample::select(PIECES.to_vec()))),
             1..6,
         ),
     ) {
-        let mut text: Vec<char> = if everything { EVERYTHING } else { EXAMPLE }.chars().collect();
+        let mut text: Vec<char> = right.chars().collect();
         for (index, remove, insert) in changes {
             let start = index.index(text.len());
             let end = (start + remove).min(text.len());
@@ -261,7 +236,8 @@ proptest! {
         kind in prop::sample::select(vec!["interface.a", "tunnel.a", "defaults"]),
         value in prop_oneof![
             Just(String::from("{}")), Just(String::from("[[]]")), Just(String::from("[{}, 1]")), Just(String::from("nan")),
-            Just(String::from("00:00:00")), any::<i128>().prop_map(|number| number.to_string()),
+            Just(String::from("00:00:00")), Just(String::from("[{ class = 1, type = 2, data = \"00\", x = 1 }, {}]")),
+            (-1..300_i32).prop_map(|number| number.to_string()), any::<i128>().prop_map(|number| number.to_string()),
             any::<String>().prop_map(|text| format!("{text:?}")),
             "[0-9./:a-f-]{0,20}".prop_map(|text| format!("[\"{text}\"]")),
             "[0-9./:a-f-]{0,20}".prop_map(|text| format!("\"{text}\"")),
