@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
-use crate::kernel::Netns;
+use crate::kernel::{Netns, Program};
 use crate::mac::MacAddr;
 use crate::plan::{Change, Plan, Step};
 use crate::protocol::Protocol;
 use crate::state::{
-    Attachment, DataPlane, Endpoint, Interface, RemoteMac, Role, Route, SavedSetting, SettingKey, Tunnel,
+    Attachment, DataPlane, Endpoint, Flood, FloodLink, FloodMember, Interface, RemoteMac, Role, Route,
+    SavedSetting, SettingKey, Tunnel,
 };
 
 /// One line of a plan: what happens to which object, and how.
@@ -143,6 +144,8 @@ fn parts(step: &Step) -> Parts {
         Step::Endpoint(key, change) => {
             change_parts(endpoint(key), change, |tunnel| vec![("tunnel", tunnel.to_string())])
         }
+        Step::FloodLink(name, change) => change_parts(name.to_string(), change, flood_link),
+        Step::Flood(segment, change) => change_parts(segment.to_string(), change, flood),
         Step::Link(name, change) => change_parts(name.to_string(), change, link),
     }
 }
@@ -426,6 +429,26 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     text
 }
 
+fn flood_link(link: &FloodLink) -> Fields {
+    let FloodLink { ifindex, current } = link;
+    let runs = if *current { Program::Flood.name() } else { "one of another build" };
+    let index = if *ifindex == 0 { "detached".into() } else { ifindex.to_string() };
+    vec![("runs", runs.into()), ("index", index)]
+}
+
+fn flood(flood: &Flood) -> Fields {
+    let Flood { tunnels, workloads, sum } = flood;
+    let names = |members: &[FloodMember]| {
+        let show = |FloodMember { name, ifindex }: &FloodMember| format!("{name} on index {ifindex}");
+        members.iter().map(show).collect::<Vec<_>>().join("; ")
+    };
+    vec![
+        ("tunnels", names(tunnels)),
+        ("workloads", names(workloads)),
+        ("checksum", if *sum { "wanted".into() } else { String::new() }),
+    ]
+}
+
 fn link(link: &Attachment) -> Fields {
     let Attachment { ifindex, program, mode } = link;
     vec![
@@ -472,6 +495,8 @@ fn run_of(step: &Step) -> (char, &'static str) {
         Step::Tunnel(_, change) => (sign(change), "tunnel"),
         Step::Route(_, _, change) => (sign(change), "route"),
         Step::Endpoint(_, change) => (sign(change), "endpoint"),
+        Step::FloodLink(_, change) => (sign(change), "flood-program"),
+        Step::Flood(_, change) => (sign(change), "flood"),
         Step::Link(_, change) => (sign(change), "program"),
     }
 }

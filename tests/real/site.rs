@@ -72,7 +72,7 @@ fn quiet(netns: &NetnsRef) {
 }
 
 /// IPv6, with addresses that are good at once, and nothing that is sent unasked but group reports.
-fn with_ipv6(netns: &NetnsRef) {
+pub fn with_ipv6(netns: &NetnsRef) {
     for settings in [
         "disable_ipv6=0",
         "accept_ra=0",
