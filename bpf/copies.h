@@ -194,14 +194,33 @@ static int copy_to_tunnel(__u32 index, struct copy_walk *walk)
     return 0;
 }
 
+static __always_inline int is_note(const struct __sk_buff *skb, const struct flood_note *note)
+{
+    return note->ifindex == skb->ifindex && note->instance == flood_instance();
+}
+
+/* Reads the note of a frame, and sees to it that the frame begins with its Ethernet header: flood.h has why it
+ * may not. */
 static __always_inline int read_note(struct __sk_buff *skb, struct flood_note *note)
 {
     void *at = (void *)(long)skb->data_meta;
+    void *end = (void *)(long)skb->data;
+    struct ethhdr eth;
 
-    if (at + sizeof(*note) > (void *)(long)skb->data)
+    if (at + FLOOD_SLACK + sizeof(*note) > end) {
+        if (at + sizeof(*note) > end)
+            return 0;
+        __builtin_memcpy(note, at, sizeof(*note));
+        return is_note(skb, note);
+    }
+    __builtin_memcpy(note, at + FLOOD_SLACK, sizeof(*note));
+    if (is_note(skb, note))
+        return 1;
+    __builtin_memcpy(note, at + FLOOD_SLACK - sizeof(eth), sizeof(*note));
+    if (!is_note(skb, note))
         return 0;
-    __builtin_memcpy(note, at, sizeof(*note));
-    return note->ifindex == skb->ifindex && note->instance == flood_instance();
+    __builtin_memcpy(&eth, at + FLOOD_SLACK - sizeof(eth) + sizeof(*note), sizeof(eth));
+    return !bpf_skb_change_head(skb, sizeof(eth), 0) && !bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0);
 }
 
 /* The kernel has taken VLAN tags out of the frame: they are put back, `bytes` of them. Returns whether that

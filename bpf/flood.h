@@ -14,7 +14,12 @@
 #include "route.h"
 #include "stats.h"
 
-/* Metadata of a frame on its way from XDP to tc; 32 bytes are the most that kernels before 6.9 take. */
+/*
+ * Metadata of a frame on its way from XDP to tc, directly before it; 32 bytes are the most that kernels before
+ * 6.9 take. Generic XDP of those from 6.9 on, when it has made a copy of a frame to have room before it, lets tc
+ * begin behind the Ethernet header, and look for metadata just before that: with as much more metadata, which
+ * means nothing, the note can be found all the same.
+ */
 struct flood_note {
     __u64 instance; /* of the data plane: metadata of another program, or another node, is none of ours */
     __u32 ifindex;  /* where the frame came in, and nowhere else, the note counts */
@@ -30,6 +35,7 @@ struct flood_note {
     __u8 tags;
 };
 _Static_assert(sizeof(struct flood_note) == 32, "flood_note");
+#define FLOOD_SLACK 16 /* no less than an Ethernet header, and a multiple of 4 */
 
 /* Which data plane this is. */
 static __always_inline __u64 flood_instance(void)
@@ -43,14 +49,22 @@ static __always_inline __u64 flood_instance(void)
 /* Puts the note before the frame. Not every driver has room there. Packet pointers are to be derived again. */
 static __always_inline int write_note(struct xdp_md *ctx, struct flood_note *note)
 {
-    if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*note)))
-        return 0;
-    void *at = (void *)(long)ctx->data_meta;
+    __u32 ifindex = ctx->ingress_ifindex;
+    struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+    int is_native = interface && interface->flags & MPTM_INTERFACE_CPUS;
+    void *at;
 
+    if (is_native || bpf_xdp_adjust_meta(ctx, -(int)(FLOOD_SLACK + sizeof(*note)))) {
+        if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*note)))
+            return 0;
+        at = (void *)(long)ctx->data_meta;
+    } else {
+        at = (void *)(long)ctx->data_meta + FLOOD_SLACK;
+    }
     if (at + sizeof(*note) > (void *)(long)ctx->data)
         return 0;
     note->instance = flood_instance();
-    note->ifindex = ctx->ingress_ifindex;
+    note->ifindex = ifindex;
     note->nonce = bpf_get_prandom_u32();
     __builtin_memcpy(at, note, sizeof(*note));
     return 1;

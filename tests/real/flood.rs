@@ -151,6 +151,17 @@ fn outer(node: usize) -> String {
     format!("10.30.30.{node}")
 }
 
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for node in &self.nodes {
+                let mut command = node.mptm();
+                let _ = command.arg("status").status();
+            }
+        }
+    }
+}
+
 impl Mesh {
     fn new(world: &mut World) -> Self {
         let switch = Node::new(&world.netns("switch"));
@@ -163,7 +174,7 @@ impl Mesh {
             let (device, port) = (format!("u{number}"), format!("p{number}"));
             veth(&node.name, &device, &switch.name, &port);
             ip(&format!("-n {} link set {port} master br0", switch.name));
-            ethtool(&switch.netns, &port, "txvlan off");
+            ethtool(&switch.netns, &port, "txvlan off tx-vlan-stag-hw-insert off");
             ip(&format!("-n {} addr add {}/24 dev {device}", node.name, outer(number)));
             ports += &format!("interface.{port}.role = \"pass\"\n");
             nodes.push(node);
