@@ -46,28 +46,29 @@ static __always_inline __u64 flood_instance(void)
     return row ? row->netns ^ 0x6d70746d666c6f64 : 0; /* "mptmflod" */
 }
 
-/* Puts the note before the frame. Not every driver has room there. Packet pointers are to be derived again. */
-static __always_inline int write_note(struct xdp_md *ctx, struct flood_note *note)
+/* Makes room for a note before the frame; NULL: the driver has none. Packet pointers are to be derived again. */
+static __always_inline struct flood_note *make_note(struct xdp_md *ctx)
 {
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &ifindex);
     int is_native = interface && interface->flags & MPTM_INTERFACE_CPUS;
-    void *at;
+    struct flood_note *note;
+    __u64 instance = flood_instance();
 
     if (is_native || bpf_xdp_adjust_meta(ctx, -(int)(FLOOD_SLACK + sizeof(*note)))) {
         if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*note)))
-            return 0;
-        at = (void *)(long)ctx->data_meta;
+            return NULL;
+        note = (void *)(long)ctx->data_meta;
     } else {
-        at = (void *)(long)ctx->data_meta + FLOOD_SLACK;
+        note = (void *)(long)ctx->data_meta + FLOOD_SLACK;
     }
-    if (at + sizeof(*note) > (void *)(long)ctx->data)
-        return 0;
-    note->instance = flood_instance();
+    if ((void *)(note + 1) > (void *)(long)ctx->data)
+        return NULL;
+    __builtin_memset(note, 0, sizeof(*note));
+    note->instance = instance;
     note->ifindex = ifindex;
     note->nonce = bpf_get_prandom_u32();
-    __builtin_memcpy(at, note, sizeof(*note));
-    return 1;
+    return note;
 }
 
 /* Of a packet for several: its kind as that of one for one. */
@@ -79,38 +80,66 @@ static __always_inline enum kind flood_kind(const struct inner *inner)
 /* Who has no address yet, and who asks its link only, may be anybody. */
 static __always_inline int has_no_address(const struct inner *inner)
 {
-    return is_unspecified(inner->source) || is_link_local(inner->source);
+    const __u32 *words = (const __u32 *)inner->source;
+    __u32 third = inner->flags & INNER_IPV4 ? bpf_htonl(0xffff) : 0;
+
+    return ((words[0] | words[1] | words[3]) == 0 && words[2] == third) || is_link_local(inner->source);
 }
 
-/* A workload's packet for several: to all of its segment, and as it is to the host's stack. `inner` becomes
- * that of a packet for one. */
-__noinline int flood_out(struct xdp_md *ctx, struct mptm_interface *interface, struct inner *inner, __u32 length)
+#define FLOOD_YES (1 << 0)
+#define FLOOD_WITH_SUM (1 << 1)
+
+/* Whether a packet for several is flooded: one that the workload in `slot` may send, where its segment has a
+ * tunnel for it. A function of its own, as the next one is, because the stack has no room for them in one. */
+__noinline int may_flood(struct inner *inner, __u32 table, __u32 slot)
 {
-    struct flood_note note = {};
-    struct mptm_route own;
+    struct mptm_flood *flood = bpf_map_lookup_elem(&floods, &table);
+    struct mptm_route own = {};
 
-    if (!interface || !inner)
+    if (!inner || !flood || !(inner->flags & INNER_FLOOD))
+        return 0;
+    if (!(inner->flags & INNER_IPV4))
+        table |= MPTM_TABLE_IPV6;
+    if (!has_no_address(inner) && !(route_find(table, inner->source, &own) &&
+                                    own.target == MPTM_TARGET_WORKLOAD && own.id == slot))
+        return 0;
+    return flood->flags & MPTM_FLOOD_SUM ? FLOOD_YES | FLOOD_WITH_SUM : FLOOD_YES;
+}
+
+/* Has it copied to all of the segment; it goes on to the host's stack as it is. */
+__noinline int note_outgoing(struct xdp_md *ctx, struct inner *inner, __u32 sum)
+{
+    struct flood_note *note;
+
+    if (!inner)
         return XDP_PASS;
-    struct mptm_flood *flood = bpf_map_lookup_elem(&floods, &interface->table);
+    __u32 hash = flow_hash(inner);
 
-    if (!flood || !(inner->flags & INNER_FLOOD))
+    note = make_note(ctx);
+    if (!note)
+        return LEAVE(MPTM_DROP_NOT_FLOODED);
+    note->id = hash;
+    note->label = inner->label;
+    note->word = csum_reduce(sum);
+    note->kind = inner->kind;
+    note->flags = inner->flags;
+    note->ttl = inner->ttl;
+    note->tos = inner->tos;
+    note->pcp = inner->pcp;
+    note->tags = inner->tags;
+    return XDP_PASS;
+}
+
+/* A workload's packet for several. */
+static __always_inline int flood_out(struct xdp_md *ctx, struct inner *inner, __u32 table, __u32 slot,
+                                     __u32 length)
+{
+    int may = may_flood(inner, table, slot);
+
+    if (!may)
         return LEAVE(MPTM_DROP_GROUP);
     inner->kind = flood_kind(inner);
-    if (!has_no_address(inner) &&
-        !(route_find(table_for(interface->table, inner), inner->source, &own) &&
-          own.target == MPTM_TARGET_WORKLOAD && own.id == interface->slot))
-        return LEAVE(MPTM_DROP_GROUP);
-    note.id = flow_hash(inner);
-    note.label = inner->label;
-    if (flood->flags & MPTM_FLOOD_SUM)
-        note.word = csum_reduce(csum_inner(ctx, inner, 0, length));
-    note.kind = inner->kind;
-    note.flags = inner->flags;
-    note.ttl = inner->ttl;
-    note.tos = inner->tos;
-    note.pcp = inner->pcp;
-    note.tags = inner->tags;
-    return write_note(ctx, &note) ? XDP_PASS : LEAVE(MPTM_DROP_NOT_FLOODED);
+    return note_outgoing(ctx, inner, may & FLOOD_WITH_SUM ? csum_inner(ctx, inner, 0, length) : 0);
 }
 
 /* Whether a tunnel may bring in a packet for several. Returns 0, or a drop. */
@@ -137,12 +166,17 @@ static __always_inline int check_group(const struct mptm_tunnel *tunnel, __u32 i
  */
 __noinline int flood_in(struct xdp_md *ctx, __u32 id)
 {
-    struct flood_note note = {.id = id};
-    __be16 sealed = bpf_htons(ETH_P_802_EX1);
+    __be16 type, sealed = bpf_htons(ETH_P_802_EX1);
+    struct flood_note *note;
 
-    if (bpf_xdp_load_bytes(ctx, 2 * ETH_ALEN, &note.word, sizeof(note.word)) ||
-        bpf_xdp_store_bytes(ctx, 2 * ETH_ALEN, &sealed, sizeof(sealed)) || !write_note(ctx, &note))
+    if (bpf_xdp_load_bytes(ctx, 2 * ETH_ALEN, &type, sizeof(type)) ||
+        bpf_xdp_store_bytes(ctx, 2 * ETH_ALEN, &sealed, sizeof(sealed)))
         return DROP(MPTM_DROP_NOT_FLOODED);
+    note = make_note(ctx);
+    if (!note)
+        return DROP(MPTM_DROP_NOT_FLOODED);
+    note->id = id;
+    note->word = type;
     return XDP_PASS;
 }
 

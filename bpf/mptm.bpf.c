@@ -28,7 +28,7 @@ static __always_inline int may_be_anybody(const struct inner *inner)
 {
     if (inner->kind != KIND_ARP && inner->kind != KIND_SOLICITATION)
         return 0;
-    return is_unspecified(inner->source) || is_link_local(inner->source);
+    return is_probe(inner) || is_link_local(inner->source);
 }
 
 /* Where a solicitation from a link-local address came from, for the answer to find its way. */
@@ -129,7 +129,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     case KIND_OTHER:
         return XDP_PASS;
     case KIND_GROUP:
-        return flood_out(ctx, &interface, &inner, length);
+        return flood_out(ctx, &inner, interface.table, interface.slot, length);
     case KIND_MALFORMED:
         return DROP(MPTM_DROP_MALFORMED);
     }
@@ -232,7 +232,7 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
         macs = 0;
     if (macs != NO_MACS)
         at += 2 * ETH_ALEN;
-    parse_inner(ctx, macs, at, outer->length, inner);
+    parse_inner_anywhere(ctx, macs, at, outer->length, inner);
     verdict = deliver(tunnel, id, outer, inner, destination);
     if (verdict)
         return verdict;

@@ -193,16 +193,18 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     diff(endpoints, &actual.endpoints, |endpoint, change, removes| {
         sort(Step::Endpoint(endpoint.clone(), change), removes);
     });
-    // Nothing is flooded before the program that does it is there, or after it has gone.
+    // Nothing is flooded before the program that does it is there. As with the others, below, a device must lose it
+    // before it gets it under another name.
+    let mut unplugged = Vec::new();
     diff(flood_links, &actual.flood_links, |name, change, removes| {
         let link = |change| Step::FloodLink(name.clone(), change);
         match change {
-            // As for the other programs, below.
             Change::Modify { before: old, after: new } if old.ifindex != 0 && old.ifindex != new.ifindex => {
-                before.push(link(Change::Remove(old)));
+                unplugged.push(link(Change::Remove(old)));
                 sort(link(Change::Add(new)), false);
             }
-            change => sort(link(change), removes),
+            change if removes => unplugged.push(link(change)),
+            change => sort(link(change), false),
         }
     });
     diff(floods, &actual.floods, |name, change, removes| sort(Step::Flood(name.clone(), change), removes));
@@ -219,7 +221,8 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     });
 
-    let steps = before.into_iter().chain(forward).chain(backward.into_iter().rev()).collect();
+    let steps =
+        before.into_iter().chain(unplugged).chain(forward).chain(backward.into_iter().rev()).collect();
     Plan { steps }
 }
 

@@ -7,6 +7,10 @@ mod scene;
 mod contents;
 #[path = "core/families.rs"]
 mod families;
+#[path = "core/files.rs"]
+mod files;
+#[path = "core/flood.rs"]
+mod flood;
 #[path = "core/limits.rs"]
 mod limits;
 #[path = "core/plans.rs"]

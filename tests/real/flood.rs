@@ -203,7 +203,7 @@ impl Mesh {
     /// From now on the containers have IPv6, too.
     fn with_ipv6(&self) {
         for member in &self.members {
-            with_ipv6(&member.netns);
+            with_ipv6(&member.netns, "eth0");
             exec(&member.netns, "ip", &format!("addr add {}/64 dev eth0 nodad", member.v6()));
         }
     }
