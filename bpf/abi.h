@@ -94,8 +94,9 @@ enum mptm_reason {
     MPTM_DROP_TOO_BIG_NO_DF = 30, /* IPv4 without DF, larger than its tunnel's MTU: the sender is told */
     MPTM_DROP_ICMP_LIMIT = 31,    /* too big, and more of that than there are answers */
     MPTM_DROP_NO_MAC = 32,        /* the workload's MAC address is not known, and an IP payload has none */
-    MPTM_DROP_FLOOD_TOO_BIG = 33, /* multicast or broadcast larger than a tunnel's MTU: no copy for that tunnel */
-    MPTM_DROP_NOT_FLOODED = 34,   /* multicast or broadcast of which a copy could not be made */
+    MPTM_DROP_FLOOD_TOO_BIG =
+        33, /* multicast or broadcast larger than a tunnel's MTU: no copy for that tunnel */
+    MPTM_DROP_NOT_FLOODED = 34, /* multicast or broadcast of which a copy could not be made */
     MPTM_DROP_COUNT = 35,
 };
 

@@ -12,8 +12,8 @@
 #include "route.h"
 #include "stats.h"
 
-/* On a copy that came back to its own interface to be wrapped up. It says which half of the work is to be done,
- * not that there is any: that, only the note says. */
+/* On a copy that came back to its own interface to be wrapped up. It says which half of the work is to be
+ * done, not that there is any: that, only the note says. */
 #define FLOOD_MARK 0x6d70746d /* "mptm" */
 
 struct copy_walk {
@@ -32,8 +32,8 @@ struct copy_walk {
     __u8 pad[2];
 };
 
-/* An outer header in the making. Nothing is written to the packet directly: a program that does that is handed
- * frames that somebody else looks at, too (tcpdump), without their metadata. */
+/* An outer header in the making. Nothing is written to the packet directly: a program that does that is
+ * handed frames that somebody else looks at, too (tcpdump), without their metadata. */
 struct header_buffer {
     __u8 bytes[MPTM_MAX_HEADER + 16];
 };
@@ -60,6 +60,22 @@ static __always_inline void count_action(__u32 action, __u32 length)
 
     if (counter)
         count(counter, length);
+}
+
+/* As `tell` does, of the copy for a tunnel as it is now. */
+static __noinline void tell_copy(struct __sk_buff *skb, __u32 tunnel, int verdict)
+{
+    struct mptm_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+    if (!event)
+        return;
+    __u32 captured = skb->len < MPTM_SNAP ? skb->len : MPTM_SNAP;
+
+    describe(event, tunnel, skb->ifindex, skb->len, MPTM_PROGRAM_FLOOD, verdict);
+    if (captured < 1 || captured > MPTM_SNAP || bpf_skb_load_bytes(skb, 0, event->data, captured))
+        captured = 0;
+    event->captured = captured;
+    bpf_ringbuf_submit(event, 0);
 }
 
 static __always_inline void send_copy(struct copy_walk *walk, __u32 ifindex, __u64 flags)
@@ -132,8 +148,8 @@ static __always_inline int make_header(struct copy_walk *walk, const struct mptm
     return 0;
 }
 
-/* Wraps the frame up for a tunnel; what it was wrapped up in before is shorter, and is overwritten. Returns an
- * enum mptm_reason: why that can't be, or none. */
+/* Wraps the frame up for a tunnel; what it was wrapped up in before is shorter, and is overwritten. Returns
+ * an enum mptm_reason: why that can't be, or none. */
 static __always_inline __u32 wrap(struct copy_walk *walk, const struct mptm_tunnel *tunnel, __u32 id)
 {
     struct __sk_buff *skb = walk->skb;
@@ -178,6 +194,8 @@ static int copy_to_tunnel(__u32 index, struct copy_walk *walk)
         return 0;
     __u32 reason = wrap(walk, tunnel, id);
 
+    if (tunnel->flags & MPTM_TUNNEL_DEBUG)
+        tell_copy(walk->skb, id, reason ? DROP(reason) : XDP_REDIRECT);
     if (reason) {
         count_missed(reason, walk->length);
         count_action(XDP_DROP, walk->length);
@@ -199,8 +217,8 @@ static __always_inline int is_note(const struct __sk_buff *skb, const struct flo
     return note->ifindex == skb->ifindex && note->instance == flood_instance();
 }
 
-/* Reads the note of a frame, and sees to it that the frame begins with its Ethernet header: flood.h has why it
- * may not. */
+/* Reads the note of a frame, and sees to it that the frame begins with its Ethernet header: flood.h has why
+ * it may not. */
 static __always_inline int read_note(struct __sk_buff *skb, struct flood_note *note)
 {
     void *at = (void *)(long)skb->data_meta;
@@ -254,7 +272,8 @@ static __always_inline int put_tags(struct __sk_buff *skb, const __u8 *macs, __u
 }
 
 /* To all tunnels of the segment: the frame is a copy, and is used up. */
-static __noinline int flood_tunnels(struct __sk_buff *skb, struct copy_walk *walk, const struct flood_note *note)
+static __noinline int flood_tunnels(struct __sk_buff *skb, struct copy_walk *walk,
+                                    const struct flood_note *note)
 {
     /* Both should not be: GRO leaves alone what has a note, and before it there are no large packets. */
     if (skb->gso_size || !put_tags(skb, walk->macs, note->tags)) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Flooding, as far as XDP goes: it finds out what may be flooded, and leaves a note for mptm_flood. Copies with
- * different headers are beyond XDP: a redirection to many devices sends the same frame to each, and a program on
- * the way out of them (in a devmap) is that of a bulk's first frame for all of the bulk.
+ * Flooding, as far as XDP goes: it finds out what may be flooded, and leaves a note for mptm_flood. Copies
+ * with different headers are beyond XDP: a redirection to many devices sends the same frame to each, and a
+ * program on the way out of them (in a devmap) is that of a bulk's first frame for all of the bulk.
  */
 #ifndef MPTM_FLOOD_H
 #define MPTM_FLOOD_H
@@ -15,10 +15,10 @@
 #include "stats.h"
 
 /*
- * Metadata of a frame on its way from XDP to tc, directly before it; 32 bytes are the most that kernels before
- * 6.9 take. Generic XDP of those from 6.9 on, when it has made a copy of a frame to have room before it, lets tc
- * begin behind the Ethernet header, and look for metadata just before that: with as much more metadata, which
- * means nothing, the note can be found all the same.
+ * Metadata of a frame on its way from XDP to tc, directly before it; 32 bytes are the most that kernels
+ * before 6.9 take. Generic XDP of those from 6.9 on, when it has made a copy of a frame to have room before
+ * it, lets tc begin behind the Ethernet header, and look for metadata just before that: with as much more
+ * metadata, which means nothing, the note can be found all the same.
  */
 struct flood_note {
     __u64 instance; /* of the data plane: metadata of another program, or another node, is none of ours */
@@ -46,7 +46,8 @@ static __always_inline __u64 flood_instance(void)
     return row ? row->netns ^ 0x6d70746d666c6f64 : 0; /* "mptmflod" */
 }
 
-/* Makes room for a note before the frame; NULL: the driver has none. Packet pointers are to be derived again. */
+/* Makes room for a note before the frame; NULL: the driver has none. Packet pointers are to be derived again.
+ */
 static __always_inline struct flood_note *make_note(struct xdp_md *ctx)
 {
     __u32 ifindex = ctx->ingress_ifindex;
@@ -100,8 +101,8 @@ __noinline int may_flood(struct inner *inner, __u32 table, __u32 slot)
         return 0;
     if (!(inner->flags & INNER_IPV4))
         table |= MPTM_TABLE_IPV6;
-    if (!has_no_address(inner) && !(route_find(table, inner->source, &own) &&
-                                    own.target == MPTM_TARGET_WORKLOAD && own.id == slot))
+    if (!has_no_address(inner) &&
+        !(route_find(table, inner->source, &own) && own.target == MPTM_TARGET_WORKLOAD && own.id == slot))
         return 0;
     return flood->flags & MPTM_FLOOD_SUM ? FLOOD_YES | FLOOD_WITH_SUM : FLOOD_YES;
 }
@@ -153,16 +154,16 @@ static __always_inline int check_group(const struct mptm_tunnel *tunnel, __u32 i
         return DROP(MPTM_DROP_INNER_GROUP);
     if (!(inner->flags & INNER_IPV4))
         table |= MPTM_TABLE_IPV6;
-    if (!has_no_address(inner) && !(route_find(table, inner->source, &back) &&
-                                    back.target == MPTM_TARGET_TUNNEL && back.id == id))
+    if (!has_no_address(inner) &&
+        !(route_find(table, inner->source, &back) && back.target == MPTM_TARGET_TUNNEL && back.id == id))
         return DROP(MPTM_DROP_INNER_SOURCE);
     return 0;
 }
 
 /*
- * A frame for several that came out of tunnel `id`: to the workloads of its segment. It is for mptm_flood only,
- * and must not be taken for the host's if that is not there: so on its way it is of a protocol that nobody
- * speaks.
+ * A frame for several that came out of tunnel `id`: to the workloads of its segment. It is for mptm_flood
+ * only, and must not be taken for the host's if that is not there: so on its way it is of a protocol that
+ * nobody speaks.
  */
 __noinline int flood_in(struct xdp_md *ctx, __u32 id)
 {

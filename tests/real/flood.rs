@@ -93,7 +93,7 @@ fn join(socket: &UdpSocket, group: Ipv4Addr, device: &str) {
 /// How often each of `COUNT` numbered datagrams comes, until nothing comes.
 fn heard(socket: &UdpSocket) -> [usize; COUNT] {
     let mut counts = [0; COUNT];
-    let mut buffer = [0; 2048];
+    let mut buffer = [0; 4096];
     while let Ok(length) = socket.recv(&mut buffer) {
         assert!(length > 0 && buffer[1..length].iter().all(|byte| *byte == 7), "not what was sent");
         counts[usize::from(buffer[0])] += 1;
@@ -295,6 +295,8 @@ fn full_mesh(mesh: &Mesh) {
     assert_eq!(heard(&other), [0; COUNT], "another segment hears nothing");
     // What is sent to a subnet is the host's only if it has an address of it.
     assert_eq!(heard(&host), [3; COUNT], "the host's stack gets all of it, as without flood");
+    // Fragments go each for itself.
+    ears.hear(members, 0, members[0].address.into(), GROUP.into(), 4000);
     // The others can speak, too.
     ears.hear(members, 3, members[3].address.into(), GROUP.into(), 200);
     ears.hear(members, 2, members[2].address.into(), BROADCAST, 200);
@@ -476,8 +478,8 @@ fn too_big() {
         let mesh = Mesh::new(world);
         for number in 1..=3 {
             let tunnel = |other: usize| match number + other {
-                3 => "protocol = \"vlan\"\nid = 42\nflood = true",
-                _ => "protocol = \"vxlan\"\nid = 42\nflood = true",
+                3 => "protocol = \"vlan\"\nid = 42\ndebug = true\nflood = true",
+                _ => "protocol = \"vxlan\"\nid = 42\ndebug = true\nflood = true",
             };
             let file = Mesh::file(number, &|other| tunnel(other).into(), "native");
             mesh.nodes[number - 1]
@@ -485,10 +487,18 @@ fn too_big() {
         }
         let members = &mesh.members;
         let ears = Ears::open(members);
+        let mut monitor = mesh.nodes[0].mptm();
+        let mut monitor =
+            monitor.arg("monitor").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        thread::sleep(Duration::from_secs(1));
         say(&members[0].speak(members[0].address.into()), (GROUP, PORT).into(), 1472);
         let counts: Vec<_> = ears.0.iter().map(heard).collect();
         assert_eq!(counts, [[0; COUNT], [1; COUNT], [0; COUNT], [1; COUNT]]);
         assert_eq!(mesh.nodes[0].status().drops()["flood-too-big"], COUNT as u64);
+        monitor.kill().unwrap();
+        let told = String::from_utf8(monitor.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(told.matches(" mptm_flood t3 drop:flood-too-big ").count(), COUNT, "{told}");
+        assert_eq!(told.matches(" mptm_flood t redirect 1518 ").count(), COUNT, "{told}");
     });
 }
 
