@@ -1,17 +1,19 @@
 //! What leaves the workloads.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mptm::kernel::Program;
 use mptm::reason::Reason;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP, TYPE_IPV4, TYPE_IPV6,
-    TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
+    ArpOperation, BROADCAST, Ethernet, Extension, ICMP, Ipv4, Ipv6, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP,
+    TYPE_IPV4, TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
 };
 use crate::lab::*;
 use crate::oracle::Outcome;
+use crate::wide::behind6;
+use crate::world::Kind;
 
 /// Name, ifindex of the interface, frame, outcome.
 type Case = (&'static str, u32, Vec<u8>, Outcome);
@@ -212,22 +214,26 @@ fn what_is_not_ours() {
     let inner = Ipv4::new(RED_IP, behind(GENEVE), UDP).encode(&udp(1, 2, b"payload"));
     let to = |destination| Ethernet::new(destination, RED_MAC, TYPE_IPV4).encode(&inner);
     let address = |destination| datagram(RED_IP, destination, 20);
+    let group = Outcome::Leave(Reason::Group);
+    let discovery = Ethernet::new([1, 0x80, 0xc2, 0, 0, 0x0e], RED_MAC, 0x88cc).encode(&[1; 40]);
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let hello = Ipv6::new(Ipv6Addr::LOCALHOST, all_nodes, UDP).encode(&udp(1, 2, b"hello"));
     let three_tags = leaving(TYPE_IPV4).tag(TYPE_QINQ, 1).tag(TYPE_VLAN, 2).tag(TYPE_VLAN, 3).encode(&inner);
     check(
         &mut lab,
         [
-            ("IPv6", leaving(TYPE_IPV6).encode(&[0x60; 60])),
-            ("IPv6 under a tag", leaving(TYPE_IPV6).tag(TYPE_VLAN, 3).encode(&[0x60; 60])),
-            ("unknown type", leaving(0x88cc).encode(&[1; 40])),
-            ("IEEE 802.3 length", leaving(38).encode(&[0x42; 40])),
-            ("group MAC", to([1, 0, 0x5e, 0, 0, 1])),
-            ("broadcast MAC", to(BROADCAST)),
-            ("multicast", address(Ipv4Addr::new(224, 0, 0, 1))),
-            ("limited broadcast", address(Ipv4Addr::BROADCAST)),
-            ("class E", address(Ipv4Addr::new(240, 0, 0, 1))),
-            ("three tags", three_tags),
+            ("unknown type", leaving(0x88cc).encode(&[1; 40]), Outcome::Pass),
+            ("IEEE 802.3 length", leaving(38).encode(&[0x42; 40]), Outcome::Pass),
+            ("three tags", three_tags, Outcome::Pass),
+            ("group MAC", to([1, 0, 0x5e, 0, 0, 1]), group.clone()),
+            ("broadcast MAC", to(BROADCAST), group.clone()),
+            ("multicast", address(Ipv4Addr::new(224, 0, 0, 1)), group.clone()),
+            ("limited broadcast", address(Ipv4Addr::BROADCAST), group.clone()),
+            ("class E", address(Ipv4Addr::new(240, 0, 0, 1)), group.clone()),
+            ("unknown type to a group", discovery, group.clone()),
+            ("IPv6 multicast", leaving(TYPE_IPV6).encode(&hello), group),
         ]
-        .map(|(name, frame)| (name, red, frame, Outcome::Pass))
+        .map(|(name, frame, outcome)| (name, red, frame, outcome))
         .into(),
     );
 }
@@ -267,6 +273,12 @@ fn shapes_of_packets() {
             ("shorter than its header", red, patched(17, 19), Outcome::Drop(Reason::Malformed)),
             ("no IPv4 header", red, plain[..33].to_vec(), Outcome::Drop(Reason::Malformed)),
             ("nothing but Ethernet", red, plain[..14].to_vec(), Outcome::Drop(Reason::Malformed)),
+            (
+                "IPv6 of another length",
+                red,
+                leaving(TYPE_IPV6).encode(&[0x60; 60]),
+                Outcome::Drop(Reason::Malformed),
+            ),
             ("half a tag", red, leaving(TYPE_VLAN).encode(&[0, 1, 8]), Outcome::Drop(Reason::Malformed)),
         ],
     );
@@ -280,13 +292,20 @@ fn sizes() {
     let tagged = leaving(TYPE_IPV4)
         .tag(TYPE_VLAN, 5)
         .encode(&Ipv4::new(RED_IP, behind(NARROW), UDP).encode(&udp(1, 2, &[7; 1400 - 31])));
+    let mut oracle = lab.node.world.clone();
+    // What is said to the sender, icmp.rs looks at.
+    let mut too_big = |name, frame: Vec<u8>| {
+        let outcome = oracle.judge(Program::Encap, red, &frame);
+        assert!(matches!(outcome, Outcome::Answer { reason: Some(Reason::TooBigNoDf), .. }), "{name}");
+        (name, red, frame, outcome)
+    };
     let mut cases = vec![
         goes_into("as large as may be", red, NARROW, of(NARROW, 1400)),
-        ("a byte too large", red, of(NARROW, 1401), Outcome::Drop(Reason::TooBig)),
+        too_big("a byte too large", of(NARROW, 1401)),
         goes_into("as large as may be, vlan", red, NARROW_VLAN, of(NARROW_VLAN, 1496)),
-        ("a byte too large, vlan", red, of(NARROW_VLAN, 1497), Outcome::Drop(Reason::TooBig)),
-        ("a byte too large with its tag", red, tagged, Outcome::Drop(Reason::TooBig)),
-        ("jumbo, a byte too large", red, of(GENEVE, 9001), Outcome::Drop(Reason::TooBig)),
+        too_big("a byte too large, vlan", of(NARROW_VLAN, 1497)),
+        too_big("a byte too large with its tag", tagged),
+        too_big("jumbo, a byte too large", of(GENEVE, 9001)),
         goes_into("jumbo, to the host's stack", red, STACK, of(STACK, 9000)),
     ];
     // From where a frame just fits into one buffer, to where it takes several.
@@ -307,7 +326,7 @@ fn source_ports() {
     let mut port_of = |inner: Vec<u8>| {
         let frame = leaving(TYPE_IPV4).encode(&inner);
         let run = lab.node.run(Program::Encap, lab.red, &frame);
-        lab.node.source_port("source ports", GENEVE.into(), &frame, &run.frame)
+        lab.node.own(&"source ports", GENEVE.into(), &frame, &run.frame).port
     };
 
     let whole = udp(1000, 2000, &[1; 2000]);
@@ -340,4 +359,47 @@ fn source_ports() {
         })
         .collect();
     assert!(quarters.iter().all(|count| *count > 300), "{quarters:?}: ports are spread over the range");
+}
+
+/// The same over IPv6, whose first fragment has headers that the others have not; and of flow labels.
+#[test]
+fn source_ports_and_flow_labels_of_ipv6() {
+    let Some(mut lab) = Lab::new("encap::source_ports_and_flow_labels_of_ipv6") else { return };
+    let red = lab.red;
+    let id = lab.which(|tunnel| tunnel.is_ipv6() && tunnel.kind == Kind::VXLAN)[0];
+    let ip = Ipv6::new(RED_IP6, behind6(id), UDP);
+    let mut own = |packet: Vec<u8>| {
+        let frame = leaving(TYPE_IPV6).encode(&packet);
+        let run = lab.node.run(Program::Encap, red, &frame);
+        lab.node.own(&"flows of IPv6", id.into(), &frame, &run.frame)
+    };
+    // Destination options between the fragment header and UDP are in the first fragment alone.
+    let options = Extension::DestinationOptions(vec![0; 4]);
+    let datagram =
+        Ipv6 { protocol: UDP, ..ip.clone() }.extension(options.clone()).encode(&udp(1, 2, &[1; 200]));
+    let fragmentable = &datagram[40..];
+    let mut fragment = |offset: usize, end: usize, more| {
+        let header = Extension::Fragment { offset: offset as u16 / 8, more, id: 7 };
+        let part = Ipv6 { protocol: options.number(), ..ip.clone() }.extension(header);
+        own(part.encode(&fragmentable[offset..end]))
+    };
+    let fragments =
+        [fragment(0, 80, true), fragment(80, 160, true), fragment(160, fragmentable.len(), false)];
+    assert!(fragments.iter().all(|own| *own == fragments[0]), "{fragments:?}: one datagram, one flow");
+
+    let (mut ports, mut labels) = (BTreeSet::new(), BTreeSet::new());
+    for flow in 0..1000_u16 {
+        for packet in [
+            ip.encode(&udp(1000 + flow, 2000, b"x")),
+            // Extension headers don't hide the ports.
+            ip.clone().extension(options.clone()).encode(&udp(1000 + flow, 3000, b"x")),
+        ] {
+            let own = own(packet);
+            ports.insert(own.port);
+            labels.insert(own.label);
+        }
+    }
+    // 2000 throws at 16384 ports and 2^20 labels.
+    assert!(ports.len() > 1800, "2000 flows take only {} ports", ports.len());
+    assert!(labels.len() > 1980, "2000 flows take only {} labels", labels.len());
 }
