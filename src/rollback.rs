@@ -51,6 +51,15 @@ fn wanted(before: &State, now: &State, own: Build) -> State {
             Some((name, link?))
         })
         .collect();
+    let links = std::mem::take(&mut wanted.flood_links);
+    wanted.flood_links = links
+        .into_iter()
+        .filter_map(|(name, link)| {
+            let lost = link.ifindex == 0 || !link.current;
+            let link = if lost { now.flood_links.get(&name).copied() } else { Some(link) };
+            Some((name, link?))
+        })
+        .collect();
     wanted
 }
 
