@@ -15,6 +15,8 @@ mod files;
 mod flood;
 #[path = "core/limits.rs"]
 mod limits;
+#[path = "core/migration.rs"]
+mod migration;
 #[path = "core/plans.rs"]
 mod plans;
 #[path = "core/properties.rs"]

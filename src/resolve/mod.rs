@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::config::model::{Config, Location, Name, Role};
+use crate::kernel::abi::LAYOUT;
 use crate::kernel::{DataPlane as Bpf, KernelError, Network};
 use crate::protocol::Protocol;
 use crate::state::{self, Endpoint, State, Tunnel};
@@ -115,7 +116,7 @@ pub fn resolve(
     let mut state = State::default();
 
     match net.netns_cookie(&None) {
-        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns }),
+        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns, layout: LAYOUT }),
         Err(source) => {
             findings.errors.push(ResolveError {
                 at: None,

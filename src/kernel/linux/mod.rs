@@ -7,6 +7,7 @@ mod ethtool;
 mod libbpf;
 mod links;
 mod lock;
+mod migrate;
 mod netlink;
 mod netns;
 mod network;
