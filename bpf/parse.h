@@ -201,8 +201,7 @@ static __always_inline enum kind parse_ipv4(void *data, void *end, struct inner 
 
 /*
  * Looks behind extension headers, as far as there are not too many: to the transport header, or to what is
- * not known. Fields of a fragment's first header are the same in all fragments, and so is the protocol that
- * is found here.
+ * not known.
  */
 static __noinline int skip_extensions(struct xdp_md *ctx, struct inner *inner)
 {

@@ -2,7 +2,7 @@
 
 mod answer;
 mod decap;
-mod edit;
+pub mod edit;
 mod encap;
 pub mod inner;
 mod outer;
