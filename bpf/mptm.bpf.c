@@ -89,7 +89,7 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
 
     if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
         if (!is_ip(inner))
-            return send_back(answer_neighbour(ctx, inner, interface, length), interface->slot);
+            return send_back(answer_neighbour(ctx, inner, interface, length, 0), interface->slot);
         size = inner->end - inner->l3;
     }
     if (size > tunnel->mtu) {
@@ -147,7 +147,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     }
     switch (route.target) {
     case MPTM_TARGET_GATEWAY:
-        return send_back(answer_neighbour(ctx, &inner, &interface, length), interface.slot);
+        return send_back(answer_neighbour(ctx, &inner, &interface, length, ND_ROUTER), interface.slot);
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
