@@ -69,6 +69,7 @@ impl World {
                 _ => Outcome::Pass,
             },
             Program::Pass => Outcome::Pass,
+            Program::Flood => unreachable!("it is tc's"),
         }
     }
 
