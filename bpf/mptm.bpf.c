@@ -234,6 +234,8 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
         at += 2 * ETH_ALEN;
     parse_inner_anywhere(ctx, macs, at, outer->length, inner);
     verdict = deliver(tunnel, id, outer, inner, destination);
+    if (!verdict)
+        verdict = check_delivery(outer, inner, destination);
     if (verdict)
         return verdict;
     if (outer->has_sequence && tunnel->flags & MPTM_TUNNEL_SEQUENCE && !take_sequence(outer, id))
@@ -245,7 +247,7 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
     struct inner inner;
-    struct mptm_route destination;
+    struct mptm_route destination = {};
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mptm::kernel::Program;
 
-use crate::common::frame::checksum;
 use crate::lab::Lab;
+use crate::patched::mend;
 use crate::random::Random;
 use crate::samples::{Sample, samples};
 
@@ -55,18 +55,6 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
     }
 }
 
-/// Half of all mutations would get no further than the outer checksum.
-fn mend_checksum(frame: &mut [u8]) {
-    let Some(first) = frame.get(14) else { return };
-    let header = 14..14 + usize::from(first & 0xf) * 4;
-    if frame.get(12..14) != Some(&[8, 0]) || header.len() < 20 || frame.len() < header.end {
-        return;
-    }
-    frame[24..26].fill(0);
-    let sum = checksum(&frame[header]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-}
-
 /// Runs that many frames through one program.
 fn mutations(test: &str, program: Program) {
     let Some(mut lab) = Lab::new(test) else { return };
@@ -89,7 +77,8 @@ fn mutations(test: &str, program: Program) {
             mutate(&mut random, &mut frame);
         }
         if random.below(2) == 0 {
-            mend_checksum(&mut frame);
+            // Half of all mutations would get no further than the outer checksums.
+            mend(&mut frame);
         }
         let outcome = lab.node.world.judge(program, sample.ifindex, &frame);
         let name = format_args!("mutation {step} of seed {seed}");

@@ -54,6 +54,11 @@ impl World {
             if edit::decrement(&mut bytes, &inner).is_none() {
                 return Outcome::Drop(Reason::Ttl);
             }
+        }
+        if !self.is_in_sequence(&tunnel, &outer) {
+            return Outcome::Drop(Reason::TunnelSequence);
+        }
+        if tunnel.kind.carries_ip() {
             let own = self.interfaces.iter().find(|interface| interface.slot == slot);
             let own = own.map_or([0; 6], |interface| interface.mac);
             let ethertype = if inner.class == Class::Ipv6 { TYPE_IPV6 } else { TYPE_IPV4 };
@@ -110,17 +115,19 @@ impl World {
         }
         let Some(Target::Workload { slot, mac, .. }) = local else { return Err(Reason::InnerNoRoute) };
         self.remember(tunnel.table, inner, Target::Tunnel(tunnel.id));
-        if tunnel.has_sequence()
-            && let Some(sequence) = outer.sequence
-        {
-            // RFC 2890, 2.2: also the last one again is out of sequence. Numbers wrap.
-            let last = self.received.get(&tunnel.id);
-            if last.is_some_and(|last| !(1..1 << 31).contains(&sequence.wrapping_sub(*last))) {
-                return Err(Reason::TunnelSequence);
-            }
-            self.received.insert(tunnel.id, sequence);
-        }
         Ok((slot, mac))
+    }
+
+    /// RFC 2890, 2.2: what could be delivered otherwise is the last one from now on.
+    fn is_in_sequence(&mut self, tunnel: &Tunnel, outer: &Outer) -> bool {
+        let Some(sequence) = outer.sequence.filter(|_| tunnel.has_sequence()) else { return true };
+        let last = self.received.get(&tunnel.id);
+        // The same again is not, either. Numbers wrap.
+        if last.is_some_and(|last| !(1..1 << 31).contains(&sequence.wrapping_sub(*last))) {
+            return false;
+        }
+        self.received.insert(tunnel.id, sequence);
+        true
     }
 }
 
