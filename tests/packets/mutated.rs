@@ -9,9 +9,12 @@ use mptm::kernel::Program;
 use crate::lab::Lab;
 use crate::patched::mend;
 use crate::random::Random;
-use crate::samples::{Sample, samples};
+use crate::samples::{Sample, samples_after};
+use crate::wide::randomize;
 
 const MUTATIONS: u64 = 1_000_000;
+/// After how many frames all tunnels get other options.
+const WORLD: u64 = 50_000;
 /// Larger than one buffer.
 const LONGEST: usize = 6000;
 
@@ -68,10 +71,17 @@ fn mutations(test: &str, program: Program) {
     });
     println!("MPTM_SEED={seed} MPTM_MUTATIONS={count}");
     let mut random = Random(seed);
-    let samples: Vec<Sample> = samples(&lab).into_iter().filter(|sample| sample.program == program).collect();
+    let mut samples = Vec::new();
     let mut sent = 0;
     for step in 0..count {
-        let sample = random.choose(&samples);
+        if step % WORLD == 0 {
+            if step > 0 {
+                lab.change_tunnels(|tunnel| randomize(&mut random, tunnel));
+            }
+            samples = samples_after(&lab, step as u32);
+            samples.retain(|sample| sample.program == program);
+        }
+        let sample: &Sample = random.choose(&samples);
         let mut frame = sample.frame.clone();
         for _ in 0..=random.below(3) {
             mutate(&mut random, &mut frame);
