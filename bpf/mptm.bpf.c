@@ -180,9 +180,11 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     __u32 table = table_for(tunnel->table, inner);
     int is_local = find_way(0, table, inner, destination) && destination->target == MPTM_TARGET_WORKLOAD;
 
+    /* A default route is no way back to a link-local address. */
     if (!may_be_anybody(inner) &&
-        !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
-          back.target == MPTM_TARGET_TUNNEL && back.id == id))
+        (is_link_local(inner->source) ||
+         !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
+           back.target == MPTM_TARGET_TUNNEL && back.id == id)))
         return DROP(MPTM_DROP_INNER_SOURCE);
     if (!is_local)
         return DROP(MPTM_DROP_INNER_NO_ROUTE);

@@ -199,6 +199,15 @@ fn link_local_sources_are_learned() {
         let into = Outcome::Encapsulated { tunnel: id.into(), inner: answer.clone() };
         lab.node.check("its answer", Program::Encap, red, &answer, &into);
     }
+    let anybody = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+    for (source, is_let_in) in [(anybody, true), (LINK_LOCAL, false)] {
+        let hello = Ipv6::new(source, RED_IP6, UDP).encode(&udp(1, 2, b"hello"));
+        let mut hello = leaving(TYPE_IPV6).encode(&hello);
+        let arriving = lab.tunnel(other).arriving(&hello, 7);
+        hello[..6].copy_from_slice(&RED_MAC);
+        let outcome = if is_let_in { out(other, hello) } else { Outcome::Drop(Reason::InnerSource) };
+        lab.node.check("a packet from it", Program::Decap, underlay, &arriving, &outcome);
+    }
     let hello = Ipv6::new(RED_IP6, LINK_LOCAL, UDP).encode(&udp(1, 2, b"hello"));
     let hello = leaving(TYPE_IPV6).encode(&hello);
     lab.node.check("a packet", Program::Encap, red, &hello, &Outcome::Pass);

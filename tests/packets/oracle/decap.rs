@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mptm::reason::Reason;
 
 use super::answer::Answer;
-use super::inner::{Class, Inner};
+use super::inner::{Class, Inner, is_link_local};
 use super::outer::{FARTHEST, Outer, Payload};
 use super::{Outcome, answer, edit};
 use crate::common::frame::{TYPE_IPV4, TYPE_IPV6, UDP, checksum, transport_checksum};
@@ -108,9 +108,9 @@ impl World {
         }
         let local =
             self.way(None, tunnel.table, inner).filter(|target| matches!(target, Target::Workload { .. }));
-        if !inner.may_be_anybody()
-            && self.route_between(local, tunnel.table, inner.source) != Some(Target::Tunnel(tunnel.id))
-        {
+        let back =
+            self.route_between(local, tunnel.table, inner.source).filter(|_| !is_link_local(inner.source));
+        if !inner.may_be_anybody() && back != Some(Target::Tunnel(tunnel.id)) {
             return Err(Reason::InnerSource);
         }
         let Some(Target::Workload { slot, mac, .. }) = local else { return Err(Reason::InnerNoRoute) };
