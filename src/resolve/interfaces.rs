@@ -90,7 +90,7 @@ fn check_foreign(
     }
     // A program that vanishes while we look has no name any more; its id says enough.
     let program = context.bpf.program_name(xdp.program_id).unwrap_or_else(|_| "?".into());
-    if Program::ALL.iter().any(|own| own.name() == program) {
+    if Program::XDP.iter().any(|own| own.name() == program) {
         findings.error(
             &interface.at,
             format!(

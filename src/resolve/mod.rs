@@ -1,6 +1,7 @@
 //! From what the file says to the state that it means on this machine: names become indexes, routes and neighbours
 //! become outer headers, and what can't be is said, all at once.
 
+mod flood;
 mod interfaces;
 mod room;
 mod routes;
@@ -132,6 +133,7 @@ pub fn resolve(
     }
     routes::resolve(&context, &ends, &mut state, &mut findings);
     endpoints(config, &mut state, &mut findings);
+    flood::resolve(&context, &mut state, &mut findings);
     settings::resolve(&context, &ends, &mut state, &mut findings);
     room::check(&state, &live.state, &mut findings);
     // A file that asks for nothing is a node without a data plane.
