@@ -182,7 +182,11 @@ const NOTES: &[(Peer, &[&str], &str)] = &[
         &["gtpu"],
         "from Open vSwitch to mptm only: Open vSwitch 3.1 does not recognise IP in what it receives",
     ),
-    (Peer::Ovs, &["gtpu_qfi"], "Open vSwitch drops GTP-U with extension headers"),
+    (
+        Peer::Ovs,
+        &["gtpu_qfi"],
+        "Open vSwitch writes no extension headers, and receives as in the note before",
+    ),
 ];
 
 /// What a cell of the README says.

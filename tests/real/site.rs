@@ -239,6 +239,11 @@ impl Container {
         mac(&self.netns, device)
     }
 
+    /// The same container by another address.
+    pub fn with_address(&self, address: IpAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// The same container by its address of a family.
     pub fn at(&self, family: Family) -> Self {
         match (family, self.address) {
