@@ -18,6 +18,7 @@ mod kernel;
 mod matrix;
 mod outer;
 mod ovs;
+mod pmtu;
 mod protocols;
 mod scapy;
 mod strict;
