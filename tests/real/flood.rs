@@ -1,18 +1,22 @@
 //! Multicast and broadcast between the workloads of a segment, through tunnels with `flood`.
 
 use std::fs::{self, File};
+use std::mem::offset_of;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use mptm::kernel::abi;
 use tempfile::TempDir;
 
 use crate::capture::installed;
 use crate::groups::{COUNT, Ears, GROUP, GROUP6, Member, PORT, heard, say, say_raw};
 use crate::kernel_end::has_device;
 use crate::mesh::{Mesh, Traffic, outer};
-use crate::site::{Family, Node, ethtool, exec};
+use crate::site::{Family, Node, ethtool, exec, finish};
 use crate::traffic::ping;
 use crate::world;
 
@@ -279,5 +283,46 @@ fn kernel_vxlan() {
             ears.hear(&mesh.members, from, mesh.members[from].address.into(), GROUP.into(), 1200);
         }
         ping(&mesh.members[0].netns, mesh.members[2].address.into(), 1000);
+    });
+}
+
+/// A link that somebody detached is drift, and is mended; another build takes over.
+#[test]
+fn detached() {
+    world::run("a detached flood program", |world, _| {
+        let mesh = Mesh::new(world);
+        mesh.apply("protocol = \"vxlan\"\nid = 42\nflood = true", "native", Family::V4);
+        let node = &mesh.nodes[0];
+        assert_eq!(node.status().interface("a1")["flood"], true);
+        assert_eq!(node.status().interface("o1")["flood"], false);
+        let pin = Path::new("/sys/fs/bpf").join(&node.name).join("flood-links/a1");
+        libbpf_rs::Link::open(&pin).unwrap().detach().unwrap();
+        let status = finish(node.mptm().arg("status")).unwrap();
+        assert!(status.contains("mptm_encap native, flood detached"), "{status}");
+        assert!(status.contains("~ flood-program a1: index detached -> "), "{status}");
+        let tunnel = |_| "protocol = \"vxlan\"\nid = 42\nflood = true".to_owned();
+        let file = Mesh::file(1, &tunnel, "native", Family::V4);
+        let plan = node.apply(&file);
+        assert!(plan.starts_with("~ flood-program a1: "), "{plan}");
+        assert_eq!(node.apply(&file), "");
+        // Another build takes the place of the program in the link.
+        let meta =
+            MapHandle::from_pinned_path(Path::new("/sys/fs/bpf").join(&node.name).join("maps/meta")).unwrap();
+        let mut row = meta.lookup(&[0; 4], MapFlags::ANY).unwrap().unwrap();
+        row[offset_of!(abi::Meta, build)] ^= 1;
+        meta.update(&[0; 4], &row, MapFlags::ANY).unwrap();
+        let link = || libbpf_rs::Link::open(&pin).unwrap().info().unwrap();
+        let before = link();
+        let plan = node.apply(&file);
+        assert!(plan.starts_with("~ data-plane: build ") && plan.lines().count() == 1, "{plan}");
+        assert_eq!(link().id, before.id);
+        assert_ne!(link().prog_id, before.prog_id);
+        let ears = Ears::open(&mesh.members);
+        ears.hear(&mesh.members, 0, mesh.members[0].address.into(), GROUP.into(), 100);
+        // Without flood there is nothing of it.
+        node.apply(&file.replace("flood = true", ""));
+        assert_eq!(node.status().interface("a1")["flood"], false);
+        assert!(!pin.exists());
+        node.down();
     });
 }
