@@ -7,6 +7,7 @@ mod decap;
 mod ecn;
 mod encap;
 mod events;
+mod flood;
 mod frames;
 mod geneve;
 mod gre;

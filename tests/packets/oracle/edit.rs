@@ -60,7 +60,7 @@ pub fn join_ecn(bytes: &mut [u8], inner: &Inner, outer: u8) -> Option<()> {
     }
     let new = ECN[usize::from(inner.tos & 3)][usize::from(outer)]?;
     let packet = &mut bytes[inner.l3..];
-    if inner.class == Class::Ipv4 {
+    if inner.source.is_ipv4() {
         write_ipv4(packet, 1, inner.tos & 0xfc | new);
     } else {
         packet[1] = packet[1] & 0xcf | new << 4;

@@ -17,7 +17,7 @@ impl World {
         let inner = Inner::of_frame(frame);
         match inner.class {
             Class::Malformed => return Outcome::Drop(Reason::Malformed),
-            Class::Group => return Outcome::Leave(Reason::Group),
+            Class::Group => return self.flood_out(&interface, frame, &inner),
             Class::Other => return Outcome::Pass,
             _ => {}
         }
@@ -45,6 +45,16 @@ impl World {
             }
             Target::Tunnel(id) => self.enter_tunnel(id, frame, &inner, &interface),
         }
+    }
+
+    /// A packet for several, of the workload's own or of one that has no address yet.
+    fn flood_out(&self, interface: &Interface, frame: &[u8], inner: &Inner) -> Outcome {
+        let own = self.route(interface.table, inner.source);
+        let is_own = matches!(own, Some(Target::Workload { slot, .. }) if slot == interface.slot);
+        if inner.flood && self.floods(interface.table) && (is_own || inner.has_no_address()) {
+            return Outcome::Noted { tunnel: None, frame: frame.to_vec() };
+        }
+        Outcome::Leave(Reason::Group)
     }
 
     fn enter_tunnel(&self, id: u32, frame: &[u8], inner: &Inner, interface: &Interface) -> Outcome {

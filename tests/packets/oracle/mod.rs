@@ -42,6 +42,12 @@ pub enum Outcome {
         tunnel: u32,
         inner: Vec<u8>,
     },
+    /// To the host's stack, with a note for mptm_flood; a frame that came out of a tunnel has an EtherType that nobody
+    /// speaks.
+    Noted {
+        tunnel: Option<u32>,
+        frame: Vec<u8>,
+    },
     Decapsulated {
         tunnel: u32,
         slot: u32,
