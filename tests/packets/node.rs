@@ -105,6 +105,9 @@ impl Node {
         for endpoint in self.world.tunnels.iter().flat_map(Tunnel::endpoints) {
             self.plane.delete(Map::Endpoints, endpoint.as_bytes()).unwrap();
         }
+        for tunnel in &self.world.tunnels {
+            self.plane.delete(Map::Floods, tunnel.table.as_bytes()).unwrap();
+        }
         self.world.tunnels = tunnels;
         self.world.install_tunnels(&mut self.plane);
         self.flows.clear();

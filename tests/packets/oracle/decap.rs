@@ -130,6 +130,9 @@ impl World {
 
     /// To all workloads of the segment.
     fn flood_in(&mut self, tunnel: &Tunnel, outer: &Outer, inner: &Inner, mut frame: Vec<u8>) -> Outcome {
+        if tunnel.mss_clamp {
+            edit::clamp(&mut frame, inner, tunnel.mtu);
+        }
         if outer.ends.is_some() && edit::join_ecn(&mut frame, inner, outer.ecn).is_none() {
             return Outcome::Drop(Reason::Ecn);
         }
