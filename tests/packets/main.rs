@@ -8,6 +8,7 @@ mod ecn;
 mod encap;
 mod events;
 mod flood;
+mod flows;
 mod frames;
 mod geneve;
 mod gre;
