@@ -5,7 +5,9 @@
 mod world;
 
 mod capture;
+mod groups;
 mod kernel_end;
+mod mesh;
 mod site;
 mod traffic;
 
