@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::capture::skipped;
 use crate::matrix::{Carries, Row};
 use crate::protocols::file;
-use crate::site::{Container, Family, Site, exec, finish, mac};
+use crate::site::{Container, Family, Site, exec, finish, mac, settled};
 use crate::traffic::{ping_full, ping_with, tcp, udp, within};
 use crate::world::{self, ip, soon};
 
@@ -143,6 +143,9 @@ fn talk(site: &mut Site, row: &Row, outer: Family, c1: &Container, settings: &Va
     ip(&format!("-n {node} link set tun0 up mtu {mtu}"));
     ip(&format!("-n {node} addr add {}/24 dev tun0", far.address));
     ip(&format!("-n {node} addr add {}/120 dev tun0 nodad", far.at(Family::V6).address));
+    settled(&netns);
+    // The container has asked for the far end before it was there, and may be about to give up.
+    exec(&c1.netns, "ip", "neigh flush dev eth0");
     let talk = || {
         for family in Family::BOTH {
             let [c1, far] = [c1.at(family), far.at(family)];
