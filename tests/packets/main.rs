@@ -8,6 +8,8 @@ mod ecn;
 mod encap;
 mod events;
 mod flood;
+mod flood_notes;
+mod flows;
 mod frames;
 mod geneve;
 mod gre;

@@ -13,9 +13,11 @@ mod traffic;
 
 mod decode;
 mod devices;
+mod fields;
 mod flood;
 mod kernel;
 mod matrix;
+mod neighbours;
 mod outer;
 mod ovs;
 mod pmtu;
