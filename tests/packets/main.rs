@@ -8,6 +8,7 @@ mod ecn;
 mod encap;
 mod events;
 mod flood;
+mod flood_notes;
 mod flows;
 mod frames;
 mod geneve;

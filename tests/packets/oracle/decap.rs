@@ -120,7 +120,9 @@ impl World {
             self.way(None, tunnel.table, inner).filter(|target| matches!(target, Target::Workload { .. }));
         let back =
             self.route_between(local, tunnel.table, inner.source).filter(|_| !is_link_local(inner.source));
-        if !inner.may_be_anybody() && back != Some(Target::Tunnel(tunnel.id)) {
+        let here = Target::Tunnel(tunnel.id);
+        let is_known = self.is_known_there(tunnel.table, inner, |target| target == here);
+        if !inner.may_be_anybody() && !is_known && back != Some(here) {
             return Err(Reason::InnerSource);
         }
         let Some(Target::Workload { slot, mac, .. }) = local else { return Err(Reason::InnerNoRoute) };

@@ -25,7 +25,9 @@ impl World {
             .route(interface.table, inner.source)
             .filter(|own| matches!(own, Target::Workload { slot, .. } if *slot == interface.slot));
         let Some(route) = self.way(own, interface.table, &inner) else { return Outcome::Pass };
-        if own.is_none() && !inner.may_be_anybody() {
+        let is_here = |target| matches!(target, Target::Workload { slot, .. } if slot == interface.slot);
+        let is_known = self.is_known_there(interface.table, &inner, is_here);
+        if own.is_none() && !inner.may_be_anybody() && !is_known {
             return Outcome::Drop(Reason::Source);
         }
         let mac = frame[6..12].try_into().expect("a source address");
