@@ -66,6 +66,11 @@ impl Sender {
         self.wrap(&self.inner(|_| {}))
     }
 
+    /// The same with an IPv6 packet, and these bytes at an offset.
+    pub fn ipv6_with(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
+        patched(&self.wrap(&self.inner_ipv6()), at, bytes)
+    }
+
     /// With these bytes at an offset, and right checksums.
     pub fn with(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
         patched(&self.good(), at, bytes)
@@ -292,6 +297,8 @@ fn arriving_packets() {
                 | NoRoom
                 | NoDevice
                 | NoMac
+                | FloodTooBig
+                | NotFlooded
         );
         assert!(is_of_others || reasons.contains(reason), "no packet was refused for {reason}");
     }

@@ -3,6 +3,7 @@
 use mptm::kernel::abi::role;
 use mptm::reason::Reason;
 
+use super::answer::Role;
 use super::inner::{Class, Inner};
 use super::{Outcome, answer, edit};
 use crate::world::{Interface, Target, World};
@@ -16,7 +17,7 @@ impl World {
         let inner = Inner::of_frame(frame);
         match inner.class {
             Class::Malformed => return Outcome::Drop(Reason::Malformed),
-            Class::Group => return Outcome::Leave(Reason::Group),
+            Class::Group => return self.flood_out(&interface, frame, &inner),
             Class::Other => return Outcome::Pass,
             _ => {}
         }
@@ -24,13 +25,17 @@ impl World {
             .route(interface.table, inner.source)
             .filter(|own| matches!(own, Target::Workload { slot, .. } if *slot == interface.slot));
         let Some(route) = self.way(own, interface.table, &inner) else { return Outcome::Pass };
-        if own.is_none() && !inner.may_be_anybody() {
+        let is_here = |target| matches!(target, Target::Workload { slot, .. } if slot == interface.slot);
+        let is_known = self.is_known_there(interface.table, &inner, is_here);
+        if own.is_none() && !inner.may_be_anybody() && !is_known {
             return Outcome::Drop(Reason::Source);
         }
         let mac = frame[6..12].try_into().expect("a source address");
         self.remember(interface.table, &inner, Target::Workload { slot: interface.slot, mac, pairs: 0 });
         match route {
-            Target::Gateway => self.answer(interface.slot, answer::neighbour(frame, &inner, &interface)),
+            Target::Gateway => {
+                self.answer(interface.slot, answer::neighbour(frame, &inner, &interface, Role::Gateway))
+            }
             Target::Workload { slot, .. } if slot == interface.slot => Outcome::Pass,
             Target::Workload { slot, mac, .. } => {
                 let mut out = frame.to_vec();
@@ -44,11 +49,21 @@ impl World {
         }
     }
 
+    /// A packet for several, of the workload's own or of one that has no address yet.
+    fn flood_out(&self, interface: &Interface, frame: &[u8], inner: &Inner) -> Outcome {
+        let own = self.route(interface.table, inner.source);
+        let is_own = matches!(own, Some(Target::Workload { slot, .. }) if slot == interface.slot);
+        if inner.flood && self.floods(interface.table) && (is_own || inner.has_no_address()) {
+            return Outcome::Noted { tunnel: None, frame: frame.to_vec() };
+        }
+        Outcome::Leave(Reason::Group)
+    }
+
     fn enter_tunnel(&self, id: u32, frame: &[u8], inner: &Inner, interface: &Interface) -> Outcome {
         let Some(tunnel) = self.tunnel(id) else { return Outcome::Drop(Reason::NoTunnel) };
         let carries_ip = tunnel.kind.carries_ip();
         if carries_ip && !inner.is_ip() {
-            return self.answer(interface.slot, answer::neighbour(frame, inner, interface));
+            return self.answer(interface.slot, answer::neighbour(frame, inner, interface, Role::Host));
         }
         let (size, tags) =
             if carries_ip { (inner.end - inner.l3, 0) } else { (frame.len() - 14, inner.tags as u32) };
