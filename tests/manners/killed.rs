@@ -26,11 +26,14 @@ enum Work {
     Programs,
     /// The same as `Change`, but it wants to be confirmed: its guard takes it back.
     Confirm,
+    /// From maps of an older layout.
+    Layout,
     /// To nothing.
     Down,
 }
 
-const TURNS: [Work; 8] = [
+const TURNS: [Work; 9] = [
+    Work::Layout,
     Work::Change,
     Work::Programs,
     Work::Change,
@@ -82,7 +85,7 @@ struct Killer<'a> {
     /// Which file is applied.
     now: usize,
     /// How long each kind of work takes when it is let be.
-    takes: [Duration; 5],
+    takes: [Duration; 6],
     caught: &'a AtomicU32,
 }
 
@@ -104,6 +107,7 @@ impl Killer<'_> {
                 self.lab.a.write(&self.files[self.now]);
             }
             Work::Programs => poke_meta(&self.lab.a.pin, 16, 0xee),
+            Work::Layout => poke_meta(&self.lab.a.pin, 0, 1),
             Work::First | Work::Down => {}
         }
     }
@@ -153,7 +157,7 @@ impl Killer<'_> {
 
     /// What each kind of work takes: once, undisturbed.
     fn measure(&mut self) {
-        for work in [Work::First, Work::Change, Work::Programs, Work::Change, Work::Down] {
+        for work in [Work::First, Work::Change, Work::Programs, Work::Layout, Work::Change, Work::Down] {
             self.prepare(work);
             let start = Instant::now();
             assert!(self.start(work).wait().unwrap().success(), "{work:?}");
@@ -184,7 +188,7 @@ fn at_random_moments() {
                         random: Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(seed * LABS + own)),
                         files: files(lab),
                         now: 0,
-                        takes: [Duration::ZERO; 5],
+                        takes: [Duration::ZERO; 6],
                         caught,
                     };
                     lab.a.write(&killer.files[0]);
