@@ -236,7 +236,7 @@ fn link_local_sources_are_learned() {
     lab.node.check("a question", Program::Encap, red, &question, &into);
     answer[..6].copy_from_slice(&RED_MAC);
     lab.node.check("its answer", Program::Decap, underlay, &arriving, &out(one, answer));
-    let mut probe = solicitation(behind6(one), own);
+    let probe = solicitation(behind6(one), own);
     let arriving = lab.tunnel(one).arriving(&probe, 7);
     lab.node.check("it is probed", Program::Decap, underlay, &arriving, &out(one, probe));
     let here = advertisement(own, behind6(one));
