@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use super::netlink::{Connection, errno};
 use super::netns::{NetnsFile, NetnsLock, cannot_enter, others};
 use super::peers::Peers;
-use super::{ethtool, links, routes, settings};
+use super::{ethtool, links, peers, routes, settings};
 use crate::config::model::NetnsRef;
 use crate::kernel::{Feature, KernelError, Link, Netns, Network, Route, Setting, refused};
 use crate::mac::MacAddr;
@@ -67,6 +67,15 @@ impl LinuxNetwork {
                 Err(KernelError::new("cannot lock the network namespace against another mptm", error))
             }
         }
+    }
+
+    /// The number that the managed namespace has for itself, if it has one: events of its own may bear it.
+    ///
+    /// # Errors
+    /// The kernel refuses the question.
+    pub fn own_nsid(&self) -> Result<Option<i32>, KernelError> {
+        peers::nsid_of(&mut self.managed(), &self.home)
+            .map_err(|error| refused("cannot read the number of the network namespace", error))
     }
 
     fn managed(&self) -> MutexGuard<'_, Connection> {
