@@ -43,15 +43,17 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
             split(table, from);
             let sources = inside(table, from);
             if sources.is_empty() {
-                findings.error(
-                    &tunnel.at,
-                    format!(
-                        "tunnel {name}: no workload of segment {} has {}, which `from` names",
-                        tunnel.segment,
-                        render::prefix(from)
-                    ),
-                    "`from` lists addresses of this node's workloads",
+                let what = format!(
+                    "tunnel {name}: no workload of segment {} has {}, which `from` names",
+                    tunnel.segment,
+                    render::prefix(from)
                 );
+                if context.partial {
+                    // Its workload may be just away; the others that `from` names are not.
+                    findings.warn(what);
+                } else {
+                    findings.error(&tunnel.at, what, "`from` lists addresses of this node's workloads");
+                }
             }
             for source in sources {
                 add_pairs(table, &source, name, &tunnel.inner, &tunnel.at, findings);
