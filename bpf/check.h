@@ -131,14 +131,12 @@ static __always_inline __u32 check_gre(struct xdp_md *ctx, const struct outer *o
 }
 
 /* Returns an enum mptm_reason: what is wrong, or none. May move `strip` to behind what it has looked at. */
-__noinline int check_outer(struct xdp_md *ctx, struct outer *outer, struct mptm_tunnel *tunnel)
+static __always_inline int check_outer(struct xdp_md *ctx, struct outer *outer, struct mptm_tunnel *tunnel)
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     __u32 reason = 0;
 
-    if (!outer || !tunnel)
-        return MPTM_DROP_NO_TUNNEL;
     if (outer->reason)
         return outer->reason;
     if (is_vlan_protocol(outer))

@@ -31,14 +31,12 @@ static __always_inline int has_mac(const struct mptm_route *route)
 }
 
 /* Takes the outer header off, and addresses the frame to whom it is for. Returns 0, or a drop. */
-__noinline int decapsulate(struct xdp_md *ctx, struct outer *outer, struct inner *inner,
-                           struct mptm_route *destination, __u32 length)
+static __always_inline int decapsulate(struct xdp_md *ctx, struct outer *outer, struct inner *inner,
+                                       struct mptm_route *destination, __u32 length)
 {
     __u8 macs[2 * ETH_ALEN];
     void *data, *end;
 
-    if (!outer || !inner || !destination)
-        return DROP(MPTM_DROP_NO_TUNNEL);
     int is_packet = outer->payload != PAYLOAD_ETHERNET;
     __u32 strip = outer->strip;
 

@@ -254,16 +254,14 @@ static __always_inline int prepare(struct xdp_md *ctx, const struct mptm_tunnel 
  * Makes the frame an outer one. `length` is the inner frame's, which the caller has found not too big.
  * Returns 0, or a drop.
  */
-__noinline int encapsulate(struct xdp_md *ctx, struct mptm_tunnel *tunnel, struct inner *inner,
-                           struct mptm_interface *interface, __u32 id)
+static __always_inline int encapsulate(struct xdp_md *ctx, struct mptm_tunnel *tunnel, struct inner *inner,
+                                       struct mptm_interface *interface, __u32 id)
 {
     struct patch patch = {};
     __u8 macs[2 * ETH_ALEN];
     void *data, *end;
     int error;
 
-    if (!tunnel || !inner || !interface)
-        return DROP(MPTM_DROP_NO_TUNNEL);
     __u32 length = inner->frame;
     __u32 size = tunnel->header_len;
     __u32 pop = tunnel->pop;

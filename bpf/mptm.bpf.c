@@ -230,7 +230,7 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
         macs = 0;
     if (macs != NO_MACS)
         at += 2 * ETH_ALEN;
-    parse_inner(ctx, macs, at, outer->length, inner);
+    parse_inner_anywhere(ctx, macs, at, outer->length, inner);
     verdict = deliver(tunnel, id, outer, inner, destination);
     if (verdict)
         return verdict;

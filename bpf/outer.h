@@ -398,14 +398,14 @@ static __always_inline int is_vlan_protocol(const struct outer *outer)
 }
 
 /* Whether the frame has a tunnel header of a protocol that we speak; fills in `outer`, which is zero. */
-__noinline int parse_outer(struct xdp_md *ctx, struct outer *outer, __u32 length)
+static __always_inline int parse_outer(struct xdp_md *ctx, struct outer *outer, __u32 length)
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     struct ethhdr *eth = data;
     __u8 protocol;
 
-    if (!outer || (void *)(eth + 1) > end)
+    if ((void *)(eth + 1) > end)
         return 0;
     switch (eth->h_proto) {
     case bpf_htons(ETH_P_IP):

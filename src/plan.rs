@@ -89,7 +89,7 @@ pub enum Step {
     /// A UDP port's protocol.
     Port(u16, Change<Protocol>),
     /// A tunnel's header.
-    Tunnel(Name, Change<Tunnel>),
+    Tunnel(Name, Box<Change<Tunnel>>),
     /// A route: segment and prefix.
     Route(Name, IpNet, Change<Route>),
     /// Whose outer packets are whose.
@@ -109,7 +109,7 @@ impl Step {
             Self::Segment(name, change) => Self::Segment(name, change.inverse()),
             Self::Interface(name, change) => Self::Interface(name, change.inverse()),
             Self::Port(port, change) => Self::Port(port, change.inverse()),
-            Self::Tunnel(name, change) => Self::Tunnel(name, change.inverse()),
+            Self::Tunnel(name, change) => Self::Tunnel(name, Box::new(change.inverse())),
             Self::Route(segment, prefix, change) => Self::Route(segment, prefix, change.inverse()),
             Self::Endpoint(endpoint, change) => Self::Endpoint(endpoint, change.inverse()),
             Self::Link(name, change) => Self::Link(name, change.inverse()),
@@ -159,7 +159,9 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         sort(Step::Interface(name.clone(), change), removes);
     });
     diff(ports, &actual.ports, |port, change, removes| sort(Step::Port(*port, change), removes));
-    diff(tunnels, &actual.tunnels, |name, change, removes| sort(Step::Tunnel(name.clone(), change), removes));
+    diff(tunnels, &actual.tunnels, |name, change, removes| {
+        sort(Step::Tunnel(name.clone(), Box::new(change)), removes)
+    });
     let none = BTreeMap::new();
     let all_segments =
         segments.keys().chain(actual.segments.keys().filter(|name| !segments.contains_key(*name)));

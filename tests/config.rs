@@ -162,7 +162,7 @@ fn the_example_has_every_key() {
 fn every_file_of_the_examples_is_right() {
     let mut files = Vec::new();
     for directory in ["examples", "examples/two-nodes"] {
-        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         files.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
     }
     assert!(files.len() >= 5, "{files:?}");

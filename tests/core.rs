@@ -5,12 +5,18 @@ mod scene;
 
 #[path = "core/contents.rs"]
 mod contents;
+#[path = "core/families.rs"]
+mod families;
+#[path = "core/files.rs"]
+mod files;
 #[path = "core/limits.rs"]
 mod limits;
 #[path = "core/plans.rs"]
 mod plans;
 #[path = "core/properties.rs"]
 mod properties;
+#[path = "core/protocols.rs"]
+mod protocols;
 #[path = "core/rendering.rs"]
 mod rendering;
 #[path = "core/resolving.rs"]

@@ -103,9 +103,11 @@ fn addresses() {
     world::run("addresses", |world, home| {
         let far = world.netns("far");
         veth(home, "ua", &far, "ub");
-        for address in ["10.0.0.2/24", "10.0.0.1/24", "2001:db8::1/64"] {
+        for address in ["10.0.0.2/24", "10.0.0.1/24", "2001:db8::1/64 nodad", "fd00::1/64 nodad"] {
             ip(&format!("-n {home} address add {address} dev ua"));
         }
+        // Not known to be unique yet, which takes more than a second.
+        ip(&format!("-n {home} address add 2001:db8::2/64 dev ua"));
         ip(&format!("-n {home} address add 10.9.0.1 peer 10.9.1.0/24 dev ua"));
         ip(&format!("-n {far} address add 10.0.0.3/24 dev ub"));
         let network = network();
@@ -113,7 +115,11 @@ fn addresses() {
             network.addresses(netns, ifindex).unwrap().iter().map(ToString::to_string).collect()
         };
         let ua = link(&network, "ua").ifindex;
-        assert_eq!(texts(&None, ua), ["10.0.0.1/24", "10.0.0.2/24", "10.9.0.1/32", "2001:db8::1/64"]);
+        assert_eq!(
+            texts(&None, ua),
+            ["10.0.0.1/24", "10.0.0.2/24", "10.9.0.1/32", "2001:db8::1/64", "fd00::1/64"]
+        );
+        assert!(soon(|| texts(&None, ua).contains(&"2001:db8::2/64".into())));
         let ub = network.link(&named(&far), "ub").unwrap().unwrap().ifindex;
         assert_eq!(texts(&named(&far), ub), ["10.0.0.3/24"]);
         assert!(texts(&None, 99999).is_empty());
@@ -210,10 +216,19 @@ fn routes() {
         let (ua, va) = (link(&network, "ua").ifindex, link(&network, "va").ifindex);
         let route = |to: &str, from: Option<&str>, ifindex| {
             let answer = network.route(address(to), from.map(address), ifindex).unwrap();
-            answer.map(|Route { source, next_hop }| (source.to_string(), next_hop.to_string()))
+            answer.map(|Route { source, next_hop, .. }| (source.to_string(), next_hop.to_string()))
         };
         let is = |source: &str, next_hop: &str| Some((source.to_string(), next_hop.to_string()));
 
+        // What routes say of the path.
+        for (to, line, mtu) in [
+            ("203.0.118.7", "route add 203.0.118.0/24 via 192.0.2.9 mtu 1400", Some(1400)),
+            ("2001:db8:c::7", "-6 route add 2001:db8:c::/64 via 2001:db8::9 mtu lock 1390", Some(1390)),
+            ("203.0.113.7", "route show", None),
+        ] {
+            ip(&format!("-n {home} {line}"));
+            assert_eq!(network.route(address(to), None, ua).unwrap().unwrap().mtu, mtu, "{to}");
+        }
         // On the link, by a gateway, by a gateway of the other family.
         assert_eq!(route("192.0.2.7", None, ua), is("192.0.2.1", "192.0.2.7"));
         assert_eq!(route("203.0.113.7", None, ua), is("192.0.2.1", "192.0.2.9"));
@@ -354,6 +369,7 @@ fn settings() {
                 (Setting::Mtu, 1500, 1450),
                 (Setting::Promisc, 0, 1),
                 (Setting::Sysctl("accept_local".into()), 0, 1),
+                (Setting::Sysctl6("accept_redirects".into()), 1, 0),
             ] {
                 assert_eq!(network.setting(&netns, device, &setting).unwrap(), before, "{setting:?}");
                 for value in [after, after, before] {

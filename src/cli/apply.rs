@@ -9,6 +9,7 @@ use terminal_size::terminal_size;
 use super::error::{warn, warn_all};
 use super::{ApplyArgs, CliError, Global, Kernel, print};
 use crate::apply;
+use crate::config::{self, Loaded};
 use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
@@ -18,33 +19,82 @@ use crate::store::Live;
 /// `--detailed-exitcode`: there are, or were, changes.
 const CHANGES: u8 = 2;
 
+/// How often a file is applied that changes while it is.
+const ROUNDS: usize = 5;
+
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     // What is piped in may take its time; a file is read when nobody else is at work any more, so that it is the newest.
-    let piped = global.reads_stdin().then(|| global.load()).transpose()?;
+    let piped = global.reads_stdin().then(|| global.load_trusted()).transpose()?;
     let mut kernel = global.kernel()?;
-    let _lock = if args.dry_run { None } else { Some(kernel.lock()?) };
-    let loaded = piped.map_or_else(|| global.load(), Ok)?;
-    let mut live = kernel.read()?;
-    let neighbours = if args.dry_run { Neighbours::Look } else { Neighbours::Solicit };
-    let resolved =
-        resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours).map_err(CliError::Resolve)?;
-    warn_all(&resolved.warnings);
-    if resolved.state == State::default() && live.state != State::default() {
-        let file = global.config.display();
-        warn(&format!(
-            "{file} names no interface and no tunnel: all that mptm made goes, as with `mptm down`"
-        ));
-    }
-    let plan = plan(&resolved.state, &live.state);
-
-    if args.dry_run {
-        show(&plan, args.json, &format!("Would do: {}.", render::summary(&plan)))?;
+    let _lock = if args.dry_run { None } else { Some(kernel.lock(global.wait)?) };
+    let loaded = piped.map_or_else(|| global.load_trusted(), Ok)?;
+    let done = if args.dry_run {
+        let planned = Planned::make(global, &loaded, &kernel, Neighbours::Look)?;
+        show(&planned.plan, args.json, &format!("Would do: {}.", render::summary(&planned.plan)))?;
+        planned.plan
     } else {
-        carry_out(&plan, &resolved.state, &mut kernel, &mut live)?;
-        show(&plan, args.json, &format!("Done: {}.", render::summary_done(&plan)))?;
-    }
-    let changes = !plan.is_empty() && args.detailed_exitcode;
+        let mut done = Plan::default();
+        let result = until_it_is_the_newest(global, loaded, &mut kernel, &mut done);
+        // What is done stays done, and is shown, even if what the file has become meanwhile is wrong.
+        if result.is_ok() || !done.is_empty() {
+            show(&done, args.json, &format!("Done: {}.", render::summary_done(&done)))?;
+        }
+        result?;
+        done
+    };
+    let changes = !done.is_empty() && args.detailed_exitcode;
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
+}
+
+/// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied.
+fn until_it_is_the_newest(
+    global: &Global,
+    mut loaded: Loaded,
+    kernel: &mut Kernel,
+    done: &mut Plan,
+) -> Result<(), CliError> {
+    let file = global.config.display();
+    for _ in 0..ROUNDS {
+        let mut planned = Planned::make(global, &loaded, kernel, Neighbours::Solicit)?;
+        carry_out(&planned.plan, &planned.desired, kernel, &mut planned.live)?;
+        done.steps.extend(planned.plan.steps);
+        if !config::has_changed(&global.config, &loaded.sources) {
+            return Ok(());
+        }
+        eprintln!("{file} has changed meanwhile: applying it again.");
+        loaded = global.load_trusted()?;
+    }
+    warn(&format!("{file} changes faster than it can be applied: apply it again"));
+    Ok(())
+}
+
+/// A plan, and what it was made from.
+struct Planned {
+    plan: Plan,
+    desired: State,
+    live: Live,
+}
+
+impl Planned {
+    /// Reads what is there, and plans how it becomes what the file says.
+    fn make(
+        global: &Global,
+        loaded: &Loaded,
+        kernel: &Kernel,
+        neighbours: Neighbours,
+    ) -> Result<Self, CliError> {
+        let live = kernel.read()?;
+        let resolved = resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours)
+            .map_err(CliError::Resolve)?;
+        warn_all(&resolved.warnings);
+        if resolved.state == State::default() && live.state != State::default() {
+            let file = global.config.display();
+            warn(&format!(
+                "{file} names no interface and no tunnel: all that mptm made goes, as with `mptm down`"
+            ));
+        }
+        Ok(Self { plan: plan(&resolved.state, &live.state), desired: resolved.state, live })
+    }
 }
 
 /// Carries a plan out, then reads the kernel back.

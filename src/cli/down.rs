@@ -10,7 +10,7 @@ use crate::state::State;
 
 pub fn run(global: &Global, dry_run: bool) -> Result<ExitCode, CliError> {
     let mut kernel = global.kernel()?;
-    let _lock = if dry_run { None } else { Some(kernel.lock()?) };
+    let _lock = if dry_run { None } else { Some(kernel.lock(global.wait)?) };
     let mut live = kernel.read()?;
     let nothing = State::default();
     let plan = plan(&nothing, &live.state);

@@ -61,6 +61,12 @@ struct Global {
     /// The network namespace to manage: a name as in `ip netns`, a path, or pid:N
     #[arg(short, long, global = true, value_name = "NETNS")]
     netns: Option<NetnsRef>,
+    /// How long to wait for another mptm that is at work in the same network namespace
+    #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS")]
+    wait: u32,
+    /// Apply a file that others than root, you, and the user of sudo may write to
+    #[arg(long, global = true)]
+    allow_insecure_config: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,6 +188,14 @@ impl Global {
         config::load(&self.config).map_err(CliError::Config)
     }
 
+    /// For commands that do what the file says.
+    fn load_trusted(&self) -> Result<Loaded, CliError> {
+        if !self.allow_insecure_config {
+            config::require_trusted(&self.config).map_err(CliError::Config)?;
+        }
+        self.load()
+    }
+
     fn reads_stdin(&self) -> bool {
         self.config.as_os_str() == "-"
     }
@@ -197,19 +211,13 @@ struct Kernel {
     net: LinuxNetwork,
 }
 
-/// How long another apply or down may take.
-const LOCK_WAIT_SILENTLY: Duration = Duration::from_secs(2);
-/// And then, having said so.
-const LOCK_WAIT: Duration = Duration::from_secs(60);
-
 impl Kernel {
     /// For commands that change something, before they read what is there.
-    fn lock(&self) -> Result<NetnsLock, CliError> {
-        if let Ok(lock) = self.net.lock(LOCK_WAIT_SILENTLY) {
-            return Ok(lock);
-        }
-        anstream::eprintln!("Waiting for another mptm that is at work in this network namespace.");
-        Ok(self.net.lock(LOCK_WAIT)?)
+    fn lock(&self, wait: u32) -> Result<NetnsLock, CliError> {
+        let lock = self.net.lock(Duration::from_secs(wait.into()), |holder| {
+            anstream::eprintln!("Waiting for {holder}, {wait} s at most.");
+        });
+        Ok(lock?)
     }
 
     fn read(&self) -> Result<Live, CliError> {

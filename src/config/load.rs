@@ -5,8 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, Diagnostics, Span};
+use super::diagnostic::{Diagnostic, Diagnostics, Report, Span};
 use super::model::Config;
+use super::trust;
 
 /// The name of standard input, as an argument and in messages.
 const STDIN: &str = "-";
@@ -49,6 +50,33 @@ pub struct Loaded {
 /// # Errors
 /// All that cannot be read or is wrong.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    let (sources, errors) = read(path);
+    let config = super::parse_after(&sources, errors)?;
+    Ok(Loaded { config, sources })
+}
+
+/// Whether the file at `path` or its drop-ins are no longer what was read. Standard input never changes.
+pub fn has_changed(path: &Path, sources: &[Source]) -> bool {
+    path != Path::new(STDIN) && read(path).0 != sources
+}
+
+/// Refuses a file that others could have written, or could exchange: it, its drop-ins, and the directories and links that
+/// lead to them must be root's, the caller's, or of the user of sudo, and nobody else may write to them. Whoever can give
+/// mptm a standard input could give it any.
+///
+/// # Errors
+/// What others may write.
+pub fn require_trusted(path: &Path) -> Result<(), Diagnostics> {
+    if path == Path::new(STDIN) {
+        return Ok(());
+    }
+    let flaws = trust::flaws(path, drop_ins(&path.with_extension("d")));
+    let flaws = Report::new(flaws).into_diagnostics(&[]);
+    if flaws.is_empty() { Ok(()) } else { Err(flaws) }
+}
+
+/// The texts, and what could not be read of them.
+fn read(path: &Path) -> (Vec<Source>, Vec<Diagnostic>) {
     let mut sources = Vec::new();
     let mut errors = Vec::new();
     let mut take = |name: String, bytes: io::Result<Vec<u8>>, hint| match bytes {
@@ -77,8 +105,7 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
             Err(error) => errors.push(unreadable(&directory.display().to_string(), &error, "")),
         }
     }
-    let config = super::parse_after(&sources, errors)?;
-    Ok(Loaded { config, sources })
+    (sources, errors)
 }
 
 /// The drop-ins in `directory`, by name. Dangling links are among them: reading them says what is wrong.

@@ -24,12 +24,13 @@ mod synonyms;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod unicast;
 mod validate;
 mod value;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use load::{Loaded, Source, load};
+pub use load::{Loaded, Source, has_changed, load, require_trusted};
 pub use print::print;
 pub use read::{interface_keys, tunnel_keys};
 

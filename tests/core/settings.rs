@@ -56,6 +56,11 @@ fn what_a_vlan_underlay_needs() {
     let text =
         "[interface.u0]\nrole = 'underlay'\n[tunnel.t]\nprotocol = 'vlan'\nid = 5\ninner = ['10.9.0.1']\n";
     assert_eq!(settings(&desired(&scene(), text)), ["u0 promisc off -> on", "u0 rx-vlan-hw-parse on -> off"]);
+    let both = text.replace("'vlan'", "'qinq'\nservice_id = 6");
+    assert_eq!(
+        settings(&desired(&scene(), &both)),
+        ["u0 promisc off -> on", "u0 rx-vlan-hw-parse on -> off", "u0 rx-vlan-stag-hw-parse on -> off"]
+    );
     let text = text.replace("'underlay'", "'underlay'\nmanage = ['offloads']");
     assert_eq!(settings(&desired(&scene(), &text)), ["u0 rx-vlan-hw-parse on -> off"]);
     let fake = scene();

@@ -84,9 +84,9 @@ fn a_damaged_header() {
         let (slot, value) =
             before.contents["tunnels"].iter().find(|(_, value)| value.iter().any(|byte| *byte != 0)).unwrap();
         let mut bytes: Vec<String> = value.iter().map(|byte| format!("{byte:02x}")).collect();
-        // The outer TTL: no key of the file says it.
-        assert_eq!(bytes[22], "40");
-        bytes[22] = "01".into();
+        // The outer identification: no key of the file says it.
+        assert_eq!(bytes[18..20], ["00", "00"]);
+        bytes[18] = "01".into();
         let slot: Vec<String> = slot.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = node.pin.join("maps/tunnels");
         bpftool(&format!(

@@ -14,3 +14,5 @@ mod snapshot;
 #[path = "../common/soon.rs"]
 mod soon;
 mod traffic;
+mod trusted;
+mod waits;

@@ -67,6 +67,8 @@ fn without_passed(status: &str) -> String {
         }
         _ => format!("{line}\n"),
     };
+    let is_counted = |part: &&str| !part.starts_with("PASSED TO THE HOST");
+    let status = status.split("\n\n").filter(is_counted).collect::<Vec<_>>().join("\n\n");
     status.lines().map(line).collect()
 }
 

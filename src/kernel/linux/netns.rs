@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::fcntl::Flock;
 use nix::sched::{CloneFlags, setns};
 
-use super::lock;
+use super::lock::{self, Holder};
 use super::netlink::errno;
 use crate::config::model::NetnsRef;
 use crate::kernel::KernelError;
@@ -58,10 +58,10 @@ impl NetnsFile {
         self.id
     }
 
-    /// Locks it against whoever else asks for this; None: somebody has had it for all of `wait`.
-    pub(super) fn lock(&self, wait: Duration) -> io::Result<Option<NetnsLock>> {
+    /// Locks it against whoever else asks for this; None: somebody has had it for all of `wait`. `busy` is told who.
+    pub(super) fn lock(&self, wait: Duration, busy: impl FnMut(&Holder)) -> io::Result<Option<NetnsLock>> {
         let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        Ok(lock::exclusive(Path::new(&path), wait)?.map(|lock| NetnsLock { _lock: lock }))
+        Ok(lock::exclusive(Path::new(&path), wait, busy)?.map(|lock| NetnsLock { _lock: lock }))
     }
 
     /// Does `work` inside, on a thread of its own unless the calling thread is there already: the caller's namespace

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use super::lock::Holder;
 use super::netlink::{Connection, errno};
 use super::netns::{NetnsFile, NetnsLock, cannot_enter, others};
 use super::peers::Peers;
@@ -54,15 +55,23 @@ impl LinuxNetwork {
     }
 
     /// Lets no other mptm change anything in the managed namespace, once those that do are done. Two that change the same
-    /// maps at once would give one number to two names, and undo each other's steps.
+    /// maps at once would give one number to two names, and undo each other's steps. `busy` is told whom it waits for.
     ///
     /// # Errors
-    /// Another is at it for longer than `wait`.
-    pub fn lock(&self, wait: Duration) -> Result<NetnsLock, KernelError> {
-        match self.home.lock(wait) {
+    /// Others are at it for longer than `wait`.
+    pub fn lock(&self, wait: Duration, mut busy: impl FnMut(&Holder)) -> Result<NetnsLock, KernelError> {
+        let mut last = None;
+        let locked = self.home.lock(wait, |holder| {
+            busy(holder);
+            last = Some(holder.clone());
+        });
+        match locked {
             Ok(Some(lock)) => Ok(lock),
-            Ok(None) => Err(KernelError::plain("another mptm is changing this network namespace")
-                .hint("try again when it is done; `lslocks` shows which process it is")),
+            Ok(None) => {
+                let who = last.map_or_else(String::new, |holder| format!(": {holder}"));
+                let what = format!("another mptm is changing this network namespace{who}");
+                Err(KernelError::plain(what).hint("try again when it is done; --wait SECONDS waits longer"))
+            }
             Err(error) => {
                 Err(KernelError::new("cannot lock the network namespace against another mptm", error))
             }

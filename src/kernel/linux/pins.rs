@@ -158,7 +158,7 @@ impl Pins {
         if !self.root.starts_with(STANDARD) {
             return Ok(None);
         }
-        match lock::exclusive(Path::new(LOCKED), LOCK_WAIT) {
+        match lock::exclusive(Path::new(LOCKED), LOCK_WAIT, |_| {}) {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => {
                 Err(KernelError::plain("another process has locked /sys/fs, where mptm mounts its bpffs")
@@ -175,7 +175,7 @@ impl Pins {
         if !self.root.starts_with(STANDARD) || !is_own_mount().map_err(cannot)? {
             return Ok(());
         }
-        let Some(_lock) = lock::exclusive(Path::new(LOCKED), LOCK_WAIT).map_err(cannot)? else {
+        let Some(_lock) = lock::exclusive(Path::new(LOCKED), LOCK_WAIT, |_| {}).map_err(cannot)? else {
             return Ok(());
         };
         // Whoever had the lock may have unmounted it.
