@@ -15,3 +15,4 @@ pub mod render;
 pub mod resolve;
 pub mod state;
 pub mod store;
+pub mod watch;

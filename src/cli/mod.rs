@@ -10,6 +10,7 @@ mod monitor;
 mod status;
 mod status_json;
 mod table;
+mod watch;
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -79,6 +80,12 @@ enum Command {
     },
     /// Make the kernel match the file
     Apply(ApplyArgs),
+    /// Apply the file, then follow it, its drop-ins, and the machine, and apply again whenever one of them changes
+    ///
+    /// Of the file it applies what can be: what is missing is left out, and comes when it comes. While the file is wrong,
+    /// the last one that was right stays in force. SIGHUP applies at once; SIGTERM ends it, and what is there goes on
+    /// forwarding.
+    Watch(watch::WatchArgs),
     /// Show interfaces, tunnels, counters, and drift from the file
     Status {
         /// As JSON, with routes, settings and all counters
@@ -153,12 +160,14 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     }
     match &cli.command {
         Command::Apply(ApplyArgs { dry_run: false, .. }) => require_rights("apply")?,
+        Command::Watch(_) => require_rights("watch")?,
         Command::Down { dry_run: false } => require_rights("take anything down")?,
         _ => {}
     }
     match &cli.command {
         Command::Check { print } => check::run(&cli.global, *print),
         Command::Apply(args) => apply::run(&cli.global, args),
+        Command::Watch(args) => watch::run(&cli.global, args),
         Command::Status { json } => status::run(&cli.global, *json),
         Command::Get { source, destination, segment } => {
             get::run(&cli.global, *source, *destination, segment)

@@ -16,3 +16,4 @@ mod soon;
 mod traffic;
 mod trusted;
 mod waits;
+mod watch;
