@@ -26,7 +26,7 @@ static __always_inline int may_be_anybody(const struct inner *inner)
 {
     if (inner->kind != KIND_ARP && inner->kind != KIND_SOLICITATION)
         return 0;
-    return is_unspecified(inner->source) || is_link_local(inner->source);
+    return is_probe(inner) || is_link_local(inner->source);
 }
 
 /* Where a solicitation from a link-local address came from, for the answer to find its way. */

@@ -50,7 +50,7 @@ static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct 
 {
     struct nd_answer answer = {};
     __u32 size = inner->l3 + sizeof(answer);
-    int is_probe = is_unspecified(inner->source);
+    int has_asker = !is_probe(inner);
 
     if (size != length && bpf_xdp_adjust_tail(ctx, (int)(size - length)))
         return DROP(MPTM_DROP_NO_ROOM);
@@ -59,14 +59,14 @@ static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct 
     answer.ip.nexthdr = NEXT_ICMPV6;
     answer.ip.hop_limit = ND_HOP_LIMIT;
     __builtin_memcpy(&answer.ip.saddr, inner->destination, 16);
-    if (is_probe) {
+    if (has_asker) {
+        __builtin_memcpy(&answer.ip.daddr, inner->source, 16);
+    } else {
         answer.ip.daddr.in6_u.u6_addr32[0] = bpf_htonl(0xff020000);
         answer.ip.daddr.in6_u.u6_addr32[3] = bpf_htonl(1);
-    } else {
-        __builtin_memcpy(&answer.ip.daddr, inner->source, 16);
     }
     answer.message.type = ND_ADVERTISEMENT;
-    answer.message.flags = bpf_htonl(is_probe ? ND_OVERRIDE : ND_SOLICITED | ND_OVERRIDE);
+    answer.message.flags = bpf_htonl(has_asker ? ND_SOLICITED | ND_OVERRIDE : ND_OVERRIDE);
     __builtin_memcpy(answer.message.target, inner->destination, 16);
     answer.option = ND_TARGET_MAC;
     answer.option_length = 1;
@@ -95,7 +95,7 @@ __noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct 
     if (bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
         return DROP(MPTM_DROP_MALFORMED);
     __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);
-    if (inner->kind == KIND_SOLICITATION && is_unspecified(inner->source)) {
+    if (inner->kind == KIND_SOLICITATION && is_probe(inner)) {
         /* ff02::1, as RFC 2464, 7 maps it. */
         __builtin_memset(macs, 0x33, 2);
         __builtin_memset(macs + 2, 0, 3);

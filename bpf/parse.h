@@ -138,18 +138,20 @@ static __always_inline int is_vlan(__be16 type)
     return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
 }
 
-/* 0.0.0.0, the sender of an ARP probe (RFC 5227), whose mapped form has a third word; and ::. */
-static __always_inline int is_unspecified(const __u8 *address)
-{
-    const __u32 *words = (const __u32 *)address;
-
-    return (words[0] | words[1] | words[3]) == 0 && (words[2] == 0 || words[2] == bpf_htonl(0xffff));
-}
-
 /* fe80::/10. */
 static __always_inline int is_link_local(const __u8 *address)
 {
     return address[0] == 0xfe && (address[1] & 0xc0) == 0x80;
+}
+
+/* Asked by nobody: 0.0.0.0 is the sender of an ARP probe (RFC 5227), whose mapped form has a third word, and
+ * :: the source of one by neighbour discovery (RFC 4862, 5.4.2). */
+static __always_inline int is_probe(const struct inner *inner)
+{
+    const __u32 *words = (const __u32 *)inner->source;
+
+    return (words[0] | words[1] | words[3]) == 0 &&
+           words[2] == (inner->kind == KIND_ARP ? bpf_htonl(0xffff) : 0);
 }
 
 static __always_inline int has_ports(__u8 protocol)
@@ -375,6 +377,7 @@ static __always_inline int parse_inner(struct xdp_md *ctx, __u32 macs, __u32 at,
     inner->end = end;
     inner->frame = end;
     inner->l3 = at;
+    inner->kind = KIND_MALFORMED;
     if (at > INNER_FARTHEST || (macs > INNER_FARTHEST && macs != NO_MACS))
         return KIND_MALFORMED;
     linearize(ctx, end, at - 2 * ETH_ALEN + INNER_LOOK);

@@ -73,7 +73,7 @@ fn tunnels() {
         let frame = lab.tunnel(id).arriving(&inner, 40000);
         let left = match lab.tunnel(id).kind {
             // The outer addresses are all that it has.
-            Kind::Vlan { .. } => [&frame[..12], &inner[12..]].concat(),
+            Kind::Vlan => [&frame[..12], &inner[12..]].concat(),
             _ => inner,
         };
         cases.push((name, frame, to_red(id, &left)));
@@ -119,8 +119,8 @@ fn tunnels() {
         Reason::InnerNoRoute,
     );
     refuse("a workload that is gone", GENEVE, behind(GENEVE), Ipv4Addr::new(10, 0, 9, 1), Reason::NoDevice);
-    refuse("multicast", GENEVE, behind(GENEVE), Ipv4Addr::new(224, 0, 0, 1), Reason::InnerUnsupported);
-    refuse("broadcast", VXLAN, behind(VXLAN), Ipv4Addr::BROADCAST, Reason::InnerUnsupported);
+    refuse("multicast", GENEVE, behind(GENEVE), Ipv4Addr::new(224, 0, 0, 1), Reason::InnerGroup);
+    refuse("broadcast", VXLAN, behind(VXLAN), Ipv4Addr::BROADCAST, Reason::InnerGroup);
     check(&mut lab, cases);
 }
 
@@ -171,9 +171,13 @@ fn inner_frames() {
             ),
             refuse("half of ARP", &request(behind(GENEVE), RED_IP)[..30], Reason::InnerMalformed),
             refuse("three tags", &with(12, 0x81)[..14].repeat(3), Reason::InnerUnsupported),
-            refuse("IPv6", &arriving(TYPE_IPV6).encode(&[0x60; 60]), Reason::InnerUnsupported),
+            refuse(
+                "IPv6 of another length",
+                &arriving(TYPE_IPV6).encode(&[0x60; 60]),
+                Reason::InnerMalformed,
+            ),
             refuse("an unknown type", &arriving(0x88cc).encode(&[1; 40]), Reason::InnerUnsupported),
-            refuse("IPv4 to a group", &with(0, 1), Reason::InnerUnsupported),
+            refuse("IPv4 to a group", &with(0, 1), Reason::InnerGroup),
             refuse("nothing", &[], Reason::InnerMalformed),
             refuse("addresses only", &plain[..12], Reason::InnerMalformed),
             refuse("half a type", &plain[..13], Reason::InnerMalformed),
@@ -199,22 +203,16 @@ fn whose_it_is_not() {
     check(
         &mut lab,
         [
-            ("wrong remote", Tunnel { remote: (FAR_MAC, other), ..geneve.clone() }.arriving(&inner, 7)),
-            ("wrong local", Tunnel { local: (OWN_MAC, other), ..geneve.clone() }.arriving(&inner, 7)),
-            ("wrong VNI", Tunnel { network: 43, ..geneve.clone() }.arriving(&inner, 7)),
-            ("wrong VNI, vxlan", Tunnel { network: 43, ..vxlan.clone() }.arriving(&inner, 7)),
-            ("wrong VLAN id", Tunnel { network: 101, ..vlan.clone() }.arriving(&inner, 7)),
-            ("priority tag", Tunnel { network: 0, ..vlan.clone() }.arriving(&inner, 7)),
+            ("wrong VLAN id", Tunnel { network: Some(101), ..vlan.clone() }.arriving(&inner, 7)),
+            ("priority tag", Tunnel { network: Some(0), ..vlan.clone() }.arriving(&inner, 7)),
             ("provider tag", patched(&vlan.arriving(&inner, 7), 12, &TYPE_QINQ.to_be_bytes())),
             ("wrong port", patched(&good, 36, &[1, 2])),
-            ("vxlan's port", patched(&good, 36, &4789_u16.to_be_bytes())),
             ("not UDP", patched(&good, 23, &[6])),
             ("not IPv4", patched(&good, 14, &[0x65])),
             ("IPv6", patched(&good, 12, &TYPE_IPV6.to_be_bytes())),
             ("ARP", patched(&good, 12, &TYPE_ARP.to_be_bytes())),
             ("a later fragment", later),
             ("a last fragment", patched(&good, 20, &[0x1f, 0xff])),
-            ("OAM", oam),
             ("Ethernet only", good[..14].to_vec()),
             ("no UDP header", good[..41].to_vec()),
             ("no GENEVE header", good[..49].to_vec()),
@@ -223,11 +221,29 @@ fn whose_it_is_not() {
         .map(|(name, frame)| (name, frame, Outcome::Pass))
         .into(),
     );
-    for (name, frame) in
-        [("geneve", good), ("vxlan", vxlan.arriving(&inner, 7)), ("vlan", vlan.arriving(&inner, 7))]
-    {
+    check(
+        &mut lab,
+        [
+            (
+                "wrong remote",
+                Tunnel { remote: (FAR_MAC, other.into()), ..geneve.clone() }.arriving(&inner, 7),
+            ),
+            ("wrong local", Tunnel { local: (OWN_MAC, other.into()), ..geneve.clone() }.arriving(&inner, 7)),
+            ("wrong VNI", Tunnel { network: Some(43), ..geneve.clone() }.arriving(&inner, 7)),
+            ("wrong VNI, vxlan", Tunnel { network: Some(43), ..vxlan.clone() }.arriving(&inner, 7)),
+            ("vxlan's port", patched(&good, 36, &4789_u16.to_be_bytes())),
+        ]
+        .map(|(name, frame)| (name, frame, Outcome::Leave(Reason::Stray)))
+        .into(),
+    );
+    check(&mut lab, vec![("OAM", oam, Outcome::Leave(Reason::Oam))]);
+    for (name, frame, outcome) in [
+        ("geneve", good, Outcome::Leave(Reason::Stray)),
+        ("vxlan", vxlan.arriving(&inner, 7), Outcome::Leave(Reason::Stray)),
+        ("vlan", vlan.arriving(&inner, 7), Outcome::Pass),
+    ] {
         let name = format!("{name} by another underlay");
-        lab.node.check(&name, Program::Decap, lab.end, &frame, &Outcome::Pass);
+        lab.node.check(&name, Program::Decap, lab.end, &frame, &outcome);
     }
 }
 
@@ -235,8 +251,8 @@ fn whose_it_is_not() {
 fn outer_headers() {
     let Some(mut lab) = Lab::new("decap::outer_headers") else { return };
     let (geneve, vxlan, vlan) = (lab.tunnel(GENEVE), lab.tunnel(VXLAN), lab.tunnel(VLAN));
-    let with_options =
-        |count: usize| Tunnel { kind: Kind::Geneve { options: vec![1; count] }, ..geneve.clone() };
+    let with_options = |options| Tunnel { kind: Kind::Geneve { options, ip: false }, ..geneve.clone() };
+    let most = || vec![(1, 2, vec![3; 124]), (4, 5, vec![6; 120])];
     let inner = inner(behind(GENEVE), RED_IP);
     let inner_vxlan = self::inner(behind(VXLAN), RED_IP);
     let good = geneve.arriving(&inner, 7);
@@ -248,7 +264,7 @@ fn outer_headers() {
     wrong_sum[24] ^= 1;
     let mut wrong_option = lab.tunnel(OUTER_OPTIONS).arriving(&inner, 7);
     wrong_option[73] ^= 2;
-    let long_ip = Tunnel { ip_options: vec![1; 40], ..with_options(252) };
+    let long_ip = Tunnel { ip_options: vec![1; 40], ..with_options(most()) };
     let mut vlan_frame = vlan.arriving(&self::inner(behind(VLAN), RED_IP), 7);
     vlan_frame[14] |= 0xf0;
     let vlan_left = [&vlan_frame[..12], &vlan_frame[16..]].concat();
@@ -261,11 +277,11 @@ fn outer_headers() {
             accepted("padding", [&good[..], &[0xee; 30]].concat()),
             accepted("DF", patched(&good, 20, &DO_NOT_FRAGMENT.to_be_bytes())),
             accepted("no DF", patched(&good, 20, &[0, 0])),
-            accepted("another TTL and TOS", patched(&patched(&good, 22, &[1]), 15, &[0xff])),
-            accepted("a UDP checksum that nobody computed", udp_sum),
+            accepted("another TTL and TOS", patched(&patched(&good, 22, &[1]), 15, &[0xfc])),
+            accepted("critical options that are not there", patched(&good, 43, &[0x40])),
             accepted("reserved GENEVE bits", patched(&patched(&good, 43, &[0x3f]), 49, &[0xff])),
-            accepted("one option", with_options(4).arriving(&inner, 7)),
-            accepted("as many options as there can be", with_options(252).arriving(&inner, 7)),
+            accepted("one option", with_options(vec![(1, 2, Vec::new())]).arriving(&inner, 7)),
+            accepted("as many options as there can be", with_options(most()).arriving(&inner, 7)),
             accepted("the longest header", long_ip.arriving(&inner, 7)),
             (
                 "reserved VXLAN bits",
@@ -294,10 +310,10 @@ fn outer_headers() {
             dropped("no I flag", patched(&vxlan_frame, 42, &[0xf7]), Reason::TunnelFlags),
             dropped("GENEVE version 1", patched(&good, 42, &[0x40]), Reason::TunnelVersion),
             dropped("GENEVE version 3, OAM", patched(&good, 42, &[0xc0, 0x80]), Reason::TunnelVersion),
-            dropped("critical option", patched(&good, 43, &[0x40]), Reason::CriticalOption),
+            dropped("a UDP checksum that nobody computed", udp_sum, Reason::OuterChecksum),
             dropped("IPv4 in GENEVE", patched(&good, 44, &TYPE_IPV4.to_be_bytes()), Reason::TunnelPayload),
             dropped("options beyond the packet", patched(&good, 42, &[0x3f]), Reason::OuterLength),
-            dropped("options that eat the inner header", patched(&good, 42, &[14]), Reason::InnerMalformed),
+            dropped("options that eat the inner header", patched(&good, 42, &[14]), Reason::TunnelOption),
         ],
     );
 }

@@ -1,14 +1,14 @@
 //! What leaves the workloads.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mptm::kernel::Program;
 use mptm::reason::Reason;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP, TYPE_IPV4, TYPE_IPV6,
-    TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
+    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, Ipv6, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP, TYPE_IPV4,
+    TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
 };
 use crate::lab::*;
 use crate::oracle::Outcome;
@@ -212,22 +212,26 @@ fn what_is_not_ours() {
     let inner = Ipv4::new(RED_IP, behind(GENEVE), UDP).encode(&udp(1, 2, b"payload"));
     let to = |destination| Ethernet::new(destination, RED_MAC, TYPE_IPV4).encode(&inner);
     let address = |destination| datagram(RED_IP, destination, 20);
+    let group = Outcome::Leave(Reason::Group);
+    let discovery = Ethernet::new([1, 0x80, 0xc2, 0, 0, 0x0e], RED_MAC, 0x88cc).encode(&[1; 40]);
+    let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let hello = Ipv6::new(Ipv6Addr::LOCALHOST, all_nodes, UDP).encode(&udp(1, 2, b"hello"));
     let three_tags = leaving(TYPE_IPV4).tag(TYPE_QINQ, 1).tag(TYPE_VLAN, 2).tag(TYPE_VLAN, 3).encode(&inner);
     check(
         &mut lab,
         [
-            ("IPv6", leaving(TYPE_IPV6).encode(&[0x60; 60])),
-            ("IPv6 under a tag", leaving(TYPE_IPV6).tag(TYPE_VLAN, 3).encode(&[0x60; 60])),
-            ("unknown type", leaving(0x88cc).encode(&[1; 40])),
-            ("IEEE 802.3 length", leaving(38).encode(&[0x42; 40])),
-            ("group MAC", to([1, 0, 0x5e, 0, 0, 1])),
-            ("broadcast MAC", to(BROADCAST)),
-            ("multicast", address(Ipv4Addr::new(224, 0, 0, 1))),
-            ("limited broadcast", address(Ipv4Addr::BROADCAST)),
-            ("class E", address(Ipv4Addr::new(240, 0, 0, 1))),
-            ("three tags", three_tags),
+            ("unknown type", leaving(0x88cc).encode(&[1; 40]), Outcome::Pass),
+            ("IEEE 802.3 length", leaving(38).encode(&[0x42; 40]), Outcome::Pass),
+            ("three tags", three_tags, Outcome::Pass),
+            ("group MAC", to([1, 0, 0x5e, 0, 0, 1]), group.clone()),
+            ("broadcast MAC", to(BROADCAST), group.clone()),
+            ("multicast", address(Ipv4Addr::new(224, 0, 0, 1)), group.clone()),
+            ("limited broadcast", address(Ipv4Addr::BROADCAST), group.clone()),
+            ("class E", address(Ipv4Addr::new(240, 0, 0, 1)), group.clone()),
+            ("unknown type to a group", discovery, group.clone()),
+            ("IPv6 multicast", leaving(TYPE_IPV6).encode(&hello), group),
         ]
-        .map(|(name, frame)| (name, red, frame, Outcome::Pass))
+        .map(|(name, frame, outcome)| (name, red, frame, outcome))
         .into(),
     );
 }
@@ -267,6 +271,12 @@ fn shapes_of_packets() {
             ("shorter than its header", red, patched(17, 19), Outcome::Drop(Reason::Malformed)),
             ("no IPv4 header", red, plain[..33].to_vec(), Outcome::Drop(Reason::Malformed)),
             ("nothing but Ethernet", red, plain[..14].to_vec(), Outcome::Drop(Reason::Malformed)),
+            (
+                "IPv6 of another length",
+                red,
+                leaving(TYPE_IPV6).encode(&[0x60; 60]),
+                Outcome::Drop(Reason::Malformed),
+            ),
             ("half a tag", red, leaving(TYPE_VLAN).encode(&[0, 1, 8]), Outcome::Drop(Reason::Malformed)),
         ],
     );
@@ -280,13 +290,20 @@ fn sizes() {
     let tagged = leaving(TYPE_IPV4)
         .tag(TYPE_VLAN, 5)
         .encode(&Ipv4::new(RED_IP, behind(NARROW), UDP).encode(&udp(1, 2, &[7; 1400 - 31])));
+    let mut oracle = lab.node.world.clone();
+    // What is said to the sender, icmp.rs looks at.
+    let mut too_big = |name, frame: Vec<u8>| {
+        let outcome = oracle.judge(Program::Encap, red, &frame);
+        assert!(matches!(outcome, Outcome::Answer { reason: Some(Reason::TooBigNoDf), .. }), "{name}");
+        (name, red, frame, outcome)
+    };
     let mut cases = vec![
         goes_into("as large as may be", red, NARROW, of(NARROW, 1400)),
-        ("a byte too large", red, of(NARROW, 1401), Outcome::Drop(Reason::TooBig)),
+        too_big("a byte too large", of(NARROW, 1401)),
         goes_into("as large as may be, vlan", red, NARROW_VLAN, of(NARROW_VLAN, 1496)),
-        ("a byte too large, vlan", red, of(NARROW_VLAN, 1497), Outcome::Drop(Reason::TooBig)),
-        ("a byte too large with its tag", red, tagged, Outcome::Drop(Reason::TooBig)),
-        ("jumbo, a byte too large", red, of(GENEVE, 9001), Outcome::Drop(Reason::TooBig)),
+        too_big("a byte too large, vlan", of(NARROW_VLAN, 1497)),
+        too_big("a byte too large with its tag", tagged),
+        too_big("jumbo, a byte too large", of(GENEVE, 9001)),
         goes_into("jumbo, to the host's stack", red, STACK, of(STACK, 9000)),
     ];
     // From where a frame just fits into one buffer, to where it takes several.
@@ -307,7 +324,7 @@ fn source_ports() {
     let mut port_of = |inner: Vec<u8>| {
         let frame = leaving(TYPE_IPV4).encode(&inner);
         let run = lab.node.run(Program::Encap, lab.red, &frame);
-        lab.node.source_port("source ports", GENEVE.into(), &frame, &run.frame)
+        lab.node.own(&"source ports", GENEVE.into(), &frame, &run.frame).port
     };
 
     let whole = udp(1000, 2000, &[1; 2000]);

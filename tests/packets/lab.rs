@@ -1,11 +1,12 @@
-//! The world that most tests run in: two segments with the same inner addresses, every protocol, and far ends.
+//! The world that most tests run in: two segments with the same inner addresses, tunnels for each case, and far ends.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use mptm::kernel::abi::role;
 
 use crate::common::frame::{Ethernet, Ipv4, Mac, TYPE_IPV4, UDP, udp};
 use crate::node::Node;
+use crate::wide::{self, behind6};
 use crate::world::{Kind, Route, Target, Tunnel};
 
 pub const UNDERLAY: u32 = 1;
@@ -23,8 +24,8 @@ pub const NOWHERE: u32 = 9;
 pub const SEGMENT: u32 = 1;
 pub const BLUE_SEGMENT: u32 = 2;
 pub const PAIRS: u32 = 100;
-/// And 21, 22, 23: what the far ends of tunnels 1 to 3 know.
-pub const MIRRORS: u32 = 20;
+/// And this plus a tunnel's id: what that tunnel's far end knows, which is a tunnel of that id.
+pub const MIRRORS: u32 = 128;
 
 pub const RED_MAC: Mac = [2, 0, 0, 0, 0, 1];
 pub const GREEN_MAC: Mac = [2, 0, 0, 0, 0, 2];
@@ -37,6 +38,13 @@ pub const RED_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Has pairs of its own.
 pub const RED_PAIR_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const GREEN_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 3);
+
+pub const RED_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+pub const GREEN_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
+/// Next hops that mptm answers for.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+pub const LINK_GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe);
 
 /// An address behind tunnel `id` and no other.
 pub const fn behind(id: u8) -> Ipv4Addr {
@@ -60,9 +68,6 @@ pub const OUTER_OPTIONS: u8 = 14;
 pub const NARROW_VLAN: u8 = 15;
 pub const DEBUG: u8 = 16;
 
-/// Two GENEVE options, neither critical.
-pub const OPTIONS: [u8; 16] = [0x01, 0x02, 0x03, 0x01, 1, 2, 3, 4, 0x01, 0x03, 0x04, 0x01, 5, 6, 7, 8];
-
 pub struct Lab {
     pub node: Node,
     pub underlay: u32,
@@ -72,6 +77,8 @@ pub struct Lab {
     pub blue: u32,
     pub cable: u32,
     pub end: u32,
+    /// Tunnels of every kind.
+    pub wide: Vec<u8>,
 }
 
 impl Lab {
@@ -87,6 +94,7 @@ impl Lab {
             cable: node.device("cable", CABLE, role::REDIRECT, 0, [2, 0x10, 0, 0, 1, 4]),
             end: node.device("end", END, role::PASS, 0, [2, 0x10, 0, 0, 1, 5]),
             node,
+            wide: Vec::new(),
         };
         lab.node.device("mirror", MIRROR, role::WORKLOAD, MIRRORS + 1, [2, 0x10, 0, 0, 1, 6]);
         let cable = lab.node.world.interfaces.iter_mut().find(|i| i.slot == CABLE).expect("just made");
@@ -100,31 +108,24 @@ impl Lab {
     fn add_tunnels(&mut self) {
         let underlay = self.underlay;
         let make = |id: u8, kind: Kind, network: u32| Tunnel {
-            id: id.into(),
-            kind,
-            network,
-            local: (OWN_MAC, Ipv4Addr::new(192, 0, 2, 1)),
-            remote: ([2, 0x20, 0, 0, 0, id], Ipv4Addr::new(192, 0, 2, 100 + id)),
-            ports: (49152, 16384),
-            mtu: 9000,
             table: SEGMENT,
             slot: UNDERLAY,
             underlay,
-            inner_mac: None,
-            ip_options: Vec::new(),
-            stack: false,
-            unresolved: false,
-            debug: false,
+            ..Tunnel::new(id.into(), kind, Some(network))
         };
-        let geneve = |id, network| make(id, Kind::Geneve { options: Vec::new() }, network);
-        let vxlan = |id, network| make(id, Kind::Vxlan, network);
-        let vlan =
-            |id, network, keep| make(id, Kind::Vlan { keep_destination: keep, keep_source: keep }, network);
+        let geneve = |id, network| make(id, Kind::GENEVE, network);
+        let vxlan = |id, network| make(id, Kind::VXLAN, network);
+        let vlan = |id, network, keep| Tunnel {
+            keep_destination: keep,
+            keep_source: keep,
+            ..make(id, Kind::Vlan, network)
+        };
+        let options = vec![(0x0102, 3, vec![1, 2, 3, 4]), (0x0103, 4, vec![5, 6, 7, 8])];
         let mut tunnels = vec![
             geneve(GENEVE, 42),
             vxlan(VXLAN, 0xff_fffe),
             vlan(VLAN, 100, true),
-            Tunnel { ports: (5000, 1), ..make(GENEVE_OPTIONS, Kind::Geneve { options: OPTIONS.into() }, 4) },
+            Tunnel { ports: (5000, 1), ..make(GENEVE_OPTIONS, Kind::Geneve { options, ip: false }, 4) },
             Tunnel { inner_mac: Some(INNER_MAC), ..vlan(VLAN_OWN_MACS, 4094, false) },
             Tunnel { unresolved: true, ..geneve(UNRESOLVED, 6) },
             Tunnel { slot: NOWHERE, ..vxlan(NO_DEVICE, 8) },
@@ -134,57 +135,70 @@ impl Lab {
             Tunnel { stack: true, ..vxlan(STACK, 12) },
             Tunnel { inner_mac: Some(INNER_MAC), ports: (65535, 1), ..vxlan(VXLAN_INNER_MAC, 13) },
             Tunnel { ip_options: vec![1; 40], ports: (1, 65535), ..geneve(OUTER_OPTIONS, 14) },
-            Tunnel {
-                mtu: 1496,
-                ..make(NARROW_VLAN, Kind::Vlan { keep_destination: true, keep_source: false }, 15)
-            },
+            Tunnel { mtu: 1496, keep_destination: true, ..vlan(NARROW_VLAN, 15, false) },
             Tunnel { debug: true, ..geneve(DEBUG, 16) },
         ];
-        for id in [GENEVE, VXLAN, VLAN] {
-            let near = tunnels.iter().find(|tunnel| tunnel.id == u32::from(id)).expect("just made");
-            tunnels.push(Tunnel {
-                id: MIRRORS + u32::from(id),
-                local: near.remote,
-                remote: near.local,
-                table: MIRRORS + u32::from(id),
-                slot: FAR,
-                underlay: self.far,
-                ..near.clone()
-            });
+        tunnels.extend(wide::tunnels().into_iter().map(|tunnel| Tunnel {
+            table: SEGMENT,
+            slot: UNDERLAY,
+            underlay,
+            ..tunnel
+        }));
+        self.wide = tunnels.iter().map(|tunnel| tunnel.id as u8).filter(|id| *id >= wide::FIRST).collect();
+        for id in [GENEVE, VXLAN, VLAN].iter().chain(&self.wide) {
+            let near = tunnels.iter().find(|tunnel| tunnel.id == u32::from(*id)).expect("just made");
+            tunnels.push(self.far_end(near));
         }
         self.node.world.tunnels = tunnels;
     }
 
+    /// A tunnel's other end, which is here, too.
+    pub fn far_end(&self, near: &Tunnel) -> Tunnel {
+        let id = MIRRORS + near.id;
+        Tunnel { id, table: id, slot: FAR, underlay: self.far, ..near.mirrored() }
+    }
+
     fn add_routes(&mut self) {
         let mut routes = Vec::new();
-        let mut add = |table, address: Ipv4Addr, bits, target| {
+        let mut add = |table, address: IpAddr, bits, target| {
             routes.push(Route { table, prefix: (address, bits), target });
         };
         let workload = |slot, mac, pairs| Target::Workload { slot, mac, pairs };
         let tunnel = |id: u8| Target::Tunnel(id.into());
 
-        add(SEGMENT, RED_IP, 32, workload(RED, RED_MAC, 0));
-        add(SEGMENT, RED_PAIR_IP, 32, workload(RED, RED_MAC, PAIRS));
-        add(SEGMENT, Ipv4Addr::new(10, 0, 8, 0), 24, workload(RED, [0; 6], 0));
-        add(SEGMENT, GREEN_IP, 32, workload(GREEN, GREEN_MAC, 0));
-        add(BLUE_SEGMENT, RED_IP, 32, workload(BLUE, BLUE_MAC, 0));
-        add(SEGMENT, Ipv4Addr::new(10, 0, 9, 1), 32, workload(NOWHERE, [0; 6], 0));
+        add(SEGMENT, RED_IP.into(), 32, workload(RED, RED_MAC, 0));
+        add(SEGMENT, RED_PAIR_IP.into(), 32, workload(RED, RED_MAC, PAIRS));
+        add(SEGMENT, Ipv4Addr::new(10, 0, 8, 0).into(), 24, workload(RED, [0; 6], 0));
+        add(SEGMENT, GREEN_IP.into(), 32, workload(GREEN, GREEN_MAC, 0));
+        add(BLUE_SEGMENT, RED_IP.into(), 32, workload(BLUE, BLUE_MAC, 0));
+        add(SEGMENT, Ipv4Addr::new(10, 0, 9, 1).into(), 32, workload(NOWHERE, [0; 6], 0));
         for id in GENEVE..=DEBUG {
             if id != PAIR && id != BLUE_GENEVE {
-                add(SEGMENT, behind(id), 32, tunnel(id));
+                add(SEGMENT, behind(id).into(), 32, tunnel(id));
             }
         }
-        add(BLUE_SEGMENT, behind(GENEVE), 32, tunnel(BLUE_GENEVE));
-        add(PAIRS, behind(GENEVE), 32, tunnel(PAIR));
-        add(PAIRS, Ipv4Addr::new(10, 1, 40, 0), 24, tunnel(PAIR));
-        add(SEGMENT, Ipv4Addr::new(10, 2, 0, 0), 16, tunnel(GENEVE));
-        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 0), 24, tunnel(VXLAN));
-        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128), 31, tunnel(VLAN));
-        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128), 32, tunnel(GENEVE_OPTIONS));
-        for id in [GENEVE, VXLAN, VLAN] {
-            let table = MIRRORS + u32::from(id);
-            add(table, Ipv4Addr::new(10, 1, 0, 0), 16, workload(MIRROR, FAR_MAC, 0));
-            add(table, Ipv4Addr::new(10, 0, 0, 0), 16, Target::Tunnel(MIRRORS + u32::from(id)));
+        add(BLUE_SEGMENT, behind(GENEVE).into(), 32, tunnel(BLUE_GENEVE));
+        add(PAIRS, behind(GENEVE).into(), 32, tunnel(PAIR));
+        add(PAIRS, Ipv4Addr::new(10, 1, 40, 0).into(), 24, tunnel(PAIR));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 0, 0).into(), 16, tunnel(GENEVE));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 0).into(), 24, tunnel(VXLAN));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128).into(), 31, tunnel(VLAN));
+        add(SEGMENT, Ipv4Addr::new(10, 2, 3, 128).into(), 32, tunnel(GENEVE_OPTIONS));
+        add(SEGMENT, RED_IP6.into(), 128, workload(RED, RED_MAC, 0));
+        add(SEGMENT, GREEN_IP6.into(), 128, workload(GREEN, GREEN_MAC, 0));
+        add(SEGMENT, GATEWAY.into(), 32, Target::Gateway);
+        add(SEGMENT, GATEWAY6.into(), 128, Target::Gateway);
+        add(SEGMENT, LINK_GATEWAY6.into(), 128, Target::Gateway);
+        for id in &self.wide {
+            add(SEGMENT, behind(*id).into(), 32, tunnel(*id));
+            add(SEGMENT, behind6(*id).into(), 128, tunnel(*id));
+        }
+        for id in [GENEVE, VXLAN, VLAN].iter().chain(&self.wide) {
+            let table = MIRRORS + u32::from(*id);
+            add(table, Ipv4Addr::new(10, 1, 0, 0).into(), 16, workload(MIRROR, FAR_MAC, 0));
+            add(table, Ipv4Addr::new(10, 0, 0, 0).into(), 16, Target::Tunnel(table));
+            add(table, behind6(0).into(), 32, workload(MIRROR, FAR_MAC, 0));
+            add(table, RED_IP6.into(), 32, Target::Tunnel(table));
         }
         self.node.world.routes = routes;
     }

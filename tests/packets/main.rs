@@ -18,4 +18,5 @@ mod roundtrip;
 mod samples;
 mod truncated;
 mod verifier;
+mod wide;
 mod world;

@@ -1,6 +1,7 @@
 //! Programs and maps of one test, pinned in a directory of their own, and devices in a namespace of their own.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,11 +14,12 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::common::frame::Mac;
 use crate::common::netns::Namespace;
-use crate::oracle::{Flow, Inner, Outcome};
-use crate::world::{Interface, World};
+use crate::oracle::Outcome;
+use crate::oracle::inner::{Flow, Inner};
+use crate::world::{Interface, Own, World};
 
-pub const PASS: u32 = 2;
 pub const DROP: u32 = 1;
+pub const PASS: u32 = 2;
 pub const REDIRECT: u32 = 4;
 
 /// A counter that can move.
@@ -36,7 +38,10 @@ pub struct Node {
     pub plane: BpfDataPlane,
     pub world: World,
     links: Vec<String>,
-    flows: BTreeMap<(u32, Flow), u16>,
+    /// What is each flow's own, in each tunnel.
+    flows: BTreeMap<(u32, Flow), (u16, u32)>,
+    /// The last GRE sequence number that was sent, by tunnel.
+    sent: BTreeMap<u32, u32>,
     tally: Counters,
     namespace: Namespace,
 }
@@ -60,6 +65,7 @@ impl Node {
             world: World::default(),
             links: Vec::new(),
             flows: BTreeMap::new(),
+            sent: BTreeMap::new(),
             tally: Counters::new(),
             namespace,
         };
@@ -113,7 +119,7 @@ impl Node {
         for reason in Reason::ALL {
             add(Row::Drop(*reason), self.counter(Map::Drops, *reason as u32));
         }
-        for id in 0..32 {
+        for id in self.world.tunnels.iter().map(|tunnel| tunnel.id) {
             let stats: abi::TunnelStats =
                 self.sum(Map::TunnelStats, id, |total: &mut abi::TunnelStats, one| {
                     add_counter(&mut total.encap, one.encap);
@@ -145,12 +151,17 @@ impl Node {
             *outcome,
             "{name}: the oracle thinks otherwise"
         );
-        self.run_and_compare(name, program, ifindex, frame, outcome);
+        self.run_and_compare(&name, program, ifindex, frame, outcome);
+        let tunnel_of = |id: &u32| self.world.tunnel(*id).expect("an outcome names a tunnel of the world");
         let slot = match outcome {
-            Outcome::Pass | Outcome::Drop(_) => None,
-            Outcome::Forward { slot, .. } | Outcome::Decapsulated { slot, .. } => Some(*slot),
+            Outcome::Pass | Outcome::Leave(_) | Outcome::Drop(_) => None,
+            Outcome::Forward { slot, .. } | Outcome::Answer { slot, .. } => Some(*slot),
+            // The same sequence number again is another thing.
+            Outcome::Decapsulated { tunnel, slot, .. } => {
+                (!tunnel_of(tunnel).has_sequence()).then_some(*slot)
+            }
             Outcome::Encapsulated { tunnel, .. } => {
-                self.world.tunnel(*tunnel).filter(|tunnel| !tunnel.stack).map(|tunnel| tunnel.slot)
+                Some(tunnel_of(tunnel)).filter(|tunnel| !tunnel.stack).map(|tunnel| tunnel.slot)
             }
         };
         // Which slot a frame went to is not to be seen, but it can't go to one that is empty.
@@ -165,7 +176,7 @@ impl Node {
 
     fn run_and_compare(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -178,15 +189,26 @@ impl Node {
     }
 
     /// As `check`, but the counters are added up, to be looked at by `check_tally`: for many frames.
-    pub fn tally(&mut self, name: &str, program: Program, ifindex: u32, frame: &[u8], outcome: &Outcome) {
+    pub fn tally(
+        &mut self,
+        name: &dyn Display,
+        program: Program,
+        ifindex: u32,
+        frame: &[u8],
+        outcome: &Outcome,
+    ) {
         let run = self.run(program, ifindex, frame);
+        // So many may be too big that not all of them are told so.
+        let limited = Outcome::Drop(Reason::IcmpLimit);
+        let is_limited = run.action == DROP && matches!(outcome, Outcome::Answer { reason: Some(_), .. });
+        let outcome = if is_limited { &limited } else { outcome };
         self.tally_run(name, program, ifindex, frame, outcome, &run);
     }
 
     /// As `tally`, of a run that has been.
     pub fn tally_run(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -207,7 +229,7 @@ impl Node {
     /// Holds a verdict and a frame against an outcome; returns how the counters should move.
     fn compare(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -228,7 +250,7 @@ impl Node {
 
     fn expect(
         &mut self,
-        name: &str,
+        name: &dyn Display,
         program: Program,
         ifindex: u32,
         frame: &[u8],
@@ -239,9 +261,19 @@ impl Node {
         let mut moved = Counters::new();
         let (action, frame_out) = match outcome {
             Outcome::Pass => (PASS, Some(frame.to_vec())),
+            Outcome::Leave(reason) => {
+                moved.insert(Row::Drop(*reason), size(frame));
+                (PASS, Some(frame.to_vec()))
+            }
             Outcome::Drop(reason) => {
                 moved.insert(Row::Drop(*reason), size(frame));
                 (DROP, None)
+            }
+            Outcome::Answer { frame: answer, reason, .. } => {
+                if let Some(reason) = reason {
+                    moved.insert(Row::Drop(*reason), size(frame));
+                }
+                (REDIRECT, Some(answer.clone()))
             }
             Outcome::Forward { frame, .. } => (REDIRECT, Some(frame.clone())),
             Outcome::Decapsulated { tunnel, frame, .. } => {
@@ -249,10 +281,10 @@ impl Node {
                 (REDIRECT, Some(frame.clone()))
             }
             Outcome::Encapsulated { tunnel, inner } => {
-                moved.insert(Row::Encap(*tunnel), size(inner));
-                let port = self.source_port(name, *tunnel, inner, &run.frame);
+                moved.insert(Row::Encap(*tunnel), size(frame));
+                let own = self.own(name, *tunnel, inner, &run.frame);
                 let tunnel = self.world.tunnel(*tunnel).expect("an outcome names a tunnel of the world");
-                let mut out = tunnel.encode(inner, port);
+                let mut out = tunnel.encode(inner, own);
                 if tunnel.stack {
                     let own = self.world.interface(ifindex).expect("a device of the world").mac;
                     out[..6].copy_from_slice(&own);
@@ -264,25 +296,25 @@ impl Node {
         Expected { action, frame: frame_out, moved }
     }
 
-    /// Takes the source port from an outer frame: it must be of the tunnel's range, and the flow's own.
-    pub fn source_port(&mut self, name: &str, id: u32, inner: &[u8], outer: &[u8]) -> u16 {
+    /// Takes what is a packet's own from an outer frame: a source port of the tunnel's range, a flow label, both of which
+    /// are the flow's, and a sequence number that was not yet.
+    pub fn own(&mut self, name: &dyn Display, id: u32, inner: &[u8], outer: &[u8]) -> Own {
         let tunnel = self.world.tunnel(id).expect("a tunnel of the world");
-        let at = tunnel.udp_offset();
-        if tunnel.is_vlan() || outer.len() < at + 2 {
-            return 0;
-        }
-        let port = u16::from_be_bytes([outer[at], outer[at + 1]]);
+        let own = tunnel.own(outer);
         let (first, count) = tunnel.ports;
         let range = u32::from(first)..u32::from(first) + count;
-        assert!(range.contains(&u32::from(port)), "{name}: source port {port} is not in {range:?}");
-        let flow = match Inner::parse(inner) {
-            Inner::Ipv4(flow) => flow,
-            Inner::Arp { sender, target } => (sender, target, 0, [0; 4]),
-            other => panic!("{name}: {other:?} has no flow"),
-        };
-        let first_seen = *self.flows.entry((id, flow)).or_insert(port);
-        assert_eq!(port, first_seen, "{name}: the source port of {flow:?} changed");
-        port
+        let in_range = !tunnel.kind.has_udp() || range.contains(&u32::from(own.port));
+        assert!(in_range, "{name}: source port {} is not in {range:?}", own.port);
+        let has_sequence = tunnel.has_sequence();
+        let flow = Inner::of_frame(inner).flow();
+        let of_flow = (own.port, own.label);
+        let first_seen = *self.flows.entry((id, flow)).or_insert(of_flow);
+        assert_eq!(of_flow, first_seen, "{name}: the source port or flow label of {flow:?} changed");
+        if has_sequence {
+            let last = self.sent.insert(id, own.sequence);
+            assert!(last.is_none_or(|last| last < own.sequence), "{name}: sequence numbers grow");
+        }
+        own
     }
 }
 

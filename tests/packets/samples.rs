@@ -1,14 +1,19 @@
 //! Valid frames of every kind, for those tests that make something else of them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mptm::kernel::Program;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, MORE_FRAGMENTS, TCP, TYPE_ARP, TYPE_IPV4, TYPE_QINQ,
-    TYPE_VLAN, UDP, arp, tcp, udp,
+    ArpOperation, BROADCAST, Ethernet, Extension, ICMP, ICMP_ECHO_REQUEST, ICMPV6, ICMPV6_ECHO_REQUEST, Ipv4,
+    Ipv6, MORE_FRAGMENTS, NA_SOLICITED, SOURCE_LINK_LAYER, TARGET_LINK_LAYER, TCP, TYPE_ARP, TYPE_IPV4,
+    TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, Tcp, UDP, arp, encapsulation_limit, group_mac, icmp, icmpv6,
+    link_layer_option, mss_option, neighbour_advertisement, neighbour_solicitation, solicited_node, udp,
+    udp_with_checksum, with_transport_checksum,
 };
 use crate::lab::*;
+use crate::wide::behind6;
+use crate::world::Own;
 
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -17,24 +22,59 @@ pub struct Sample {
     pub frame: Vec<u8>,
 }
 
-/// From one inner address to another: every kind of packet.
-fn packets(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
+fn mac(ethertype: u16) -> Ethernet {
+    Ethernet::new(FAR_MAC, RED_MAC, ethertype)
+}
+
+/// A SYN with an MSS, from one address to another of the same family.
+fn syn() -> Tcp {
+    let options = [&[1][..], &mss_option(8960), &[1, 1, 1]].concat();
+    Tcp { options, ..Tcp::new(80, 81) }
+}
+
+/// From one inner address to another: every kind of IPv4 packet.
+fn ipv4_packets(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
     let ip = Ipv4::new(source, destination, UDP);
-    let datagram = ip.encode(&udp(1000, 2000, b"a payload of some bytes"));
-    let icmp = Ipv4 { protocol: ICMP, ..ip.clone() }.encode(&[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    let (a, b) = (source.into(), destination.into());
+    let syn = with_transport_checksum(a, b, TCP, syn().encode(b"syn"));
+    vec![
+        ip.encode(&udp(1000, 2000, b"a payload of some bytes")),
+        ip.encode(&udp_with_checksum((a, 1000), (b, 2000), b"with checksum")),
+        Ipv4 { protocol: TCP, ..ip.clone() }.encode(&syn),
+        Ipv4 { options: vec![1; 12], tos: 0xb9, ..ip.clone() }.encode(&udp(7, 8, b"options")),
+        Ipv4 { fragment: MORE_FRAGMENTS, ..ip.clone() }.encode(&udp(7, 8, &[3; 24])),
+        Ipv4 { fragment: 4, ..ip.clone() }.encode(&[4; 16]),
+        Ipv4 { protocol: ICMP, ..ip }.encode(&icmp(ICMP_ECHO_REQUEST, 0, 7, &[])),
+    ]
+}
+
+/// The same of IPv6.
+fn ipv6_packets(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
+    let ip = Ipv6::new(source, destination, UDP);
+    let (a, b) = (source.into(), destination.into());
+    let datagram = udp_with_checksum((a, 1000), (b, 2000), b"a payload of some bytes");
+    let syn = with_transport_checksum(a, b, TCP, syn().encode(b"syn"));
+    let echo = icmpv6((source, destination), ICMPV6_ECHO_REQUEST, 0, 7, b"echo");
+    let fragment = |offset, more| ip.clone().extension(Extension::Fragment { offset, more, id: 9 });
+    vec![
+        Ipv6 { traffic_class: 0x2a, flow_label: 0x12345, ..ip.clone() }.encode(&datagram),
+        Ipv6 { protocol: TCP, ..ip.clone() }.encode(&syn),
+        Ipv6 { protocol: ICMPV6, ..ip.clone() }.encode(&echo),
+        ip.clone()
+            .extension(Extension::HopByHop(vec![5, 2, 0, 0]))
+            .extension(encapsulation_limit(4))
+            .encode(&datagram),
+        fragment(0, true).encode(&datagram[..24]),
+        fragment(3, false).encode(&datagram[24..]),
+    ]
+}
+
+/// Resolution of a target's MAC address, and its answer: ARP.
+fn arp_frames(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
     let request = arp(ArpOperation::Request, (RED_MAC, source), ([0; 6], destination));
     let probe = arp(ArpOperation::Request, (RED_MAC, Ipv4Addr::UNSPECIFIED), ([0; 6], destination));
-    let mac = |ethertype| Ethernet::new(FAR_MAC, RED_MAC, ethertype);
     let broadcast = Ethernet::new(BROADCAST, RED_MAC, TYPE_ARP);
     vec![
-        mac(TYPE_IPV4).encode(&datagram),
-        mac(TYPE_IPV4).encode(&Ipv4 { protocol: TCP, ..ip.clone() }.encode(&tcp(80, 81, b"tcp"))),
-        mac(TYPE_IPV4).encode(&Ipv4 { options: vec![1; 12], ..ip.clone() }.encode(&udp(7, 8, b"options"))),
-        mac(TYPE_IPV4).encode(&Ipv4 { fragment: MORE_FRAGMENTS, ..ip.clone() }.encode(&udp(7, 8, &[3; 24]))),
-        mac(TYPE_IPV4).encode(&Ipv4 { fragment: 4, ..ip.clone() }.encode(&[4; 16])),
-        mac(TYPE_IPV4).tag(TYPE_VLAN, 7).encode(&datagram),
-        mac(TYPE_IPV4).tag(TYPE_QINQ, 7).tag(TYPE_VLAN, 8).encode(&datagram),
-        [mac(TYPE_IPV4).encode(&icmp), vec![0; 18]].concat(),
         broadcast.encode(&request),
         broadcast.clone().tag(TYPE_VLAN, 7).encode(&request),
         broadcast.encode(&probe),
@@ -42,10 +82,52 @@ fn packets(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The lab's frames, both ways, each of which is forwarded.
+/// Neighbour discovery.
+fn nd_frames(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
+    let group = solicited_node(destination);
+    let solicit = |source, option: &[u8]| {
+        let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, group, ICMPV6) };
+        let message = neighbour_solicitation((source, group), destination, option);
+        Ethernet::new(group_mac(group.into()), RED_MAC, TYPE_IPV6).encode(&ip.encode(&message))
+    };
+    let advertisement = neighbour_advertisement(
+        (source, destination),
+        NA_SOLICITED,
+        source,
+        &link_layer_option(TARGET_LINK_LAYER, RED_MAC),
+    );
+    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, destination, ICMPV6) };
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, source.segments()[7]);
+    let own_mac = link_layer_option(SOURCE_LINK_LAYER, RED_MAC);
+    vec![
+        solicit(source, &own_mac),
+        solicit(link_local, &own_mac),
+        solicit(Ipv6Addr::UNSPECIFIED, &[]),
+        mac(TYPE_IPV6).encode(&ip.encode(&advertisement)),
+    ]
+}
+
+/// From one inner address to another: every kind of frame with an IP packet.
+fn ip_frames(ipv4: (Ipv4Addr, Ipv4Addr), ipv6: (Ipv6Addr, Ipv6Addr)) -> Vec<Vec<u8>> {
+    let ipv4 = ipv4_packets(ipv4.0, ipv4.1);
+    let ipv6 = ipv6_packets(ipv6.0, ipv6.1);
+    let mut all = vec![
+        mac(TYPE_IPV4).tag(TYPE_VLAN, 0xa007).encode(&ipv4[0]),
+        mac(TYPE_IPV4).tag(TYPE_QINQ, 7).tag(TYPE_VLAN, 8).encode(&ipv4[0]),
+        mac(TYPE_IPV6).tag(TYPE_QINQ, 7).tag(TYPE_VLAN, 8).encode(&ipv6[0]),
+    ];
+    all.extend(ipv4.iter().map(|packet| mac(TYPE_IPV4).encode(packet)));
+    all.extend(ipv6.iter().map(|packet| mac(TYPE_IPV6).encode(packet)));
+    // The shortest of them, an echo request, padded to what Ethernet wants.
+    all[9].resize(60, 0);
+    all
+}
+
+/// The lab's frames, both ways, each of which is forwarded or answered.
 pub fn samples(lab: &Lab) -> Vec<Sample> {
     let mut all = Vec::new();
-    let tunnels = [
+    let mut leave = |ifindex, frame| all.push(Sample { program: Program::Encap, ifindex, frame });
+    let narrow = [
         GENEVE,
         VXLAN,
         VLAN,
@@ -57,27 +139,59 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
         OUTER_OPTIONS,
         DEBUG,
     ];
-    for id in tunnels {
-        for frame in packets(RED_IP, behind(id)) {
-            all.push(Sample { program: Program::Encap, ifindex: lab.red, frame });
+    for id in narrow {
+        for packet in ipv4_packets(RED_IP, behind(id)) {
+            leave(lab.red, mac(TYPE_IPV4).encode(&packet));
         }
-        for inner in packets(behind(id), RED_IP) {
-            let frame = lab.tunnel(id).arriving(&inner, 50000);
-            all.push(Sample { program: Program::Decap, ifindex: lab.underlay, frame });
+        arp_frames(RED_IP, behind(id)).into_iter().for_each(|frame| leave(lab.red, frame));
+    }
+    for id in &lab.wide {
+        for frame in ip_frames((RED_IP, behind(*id)), (RED_IP6, behind6(*id))) {
+            leave(lab.red, frame);
+        }
+        // Over IP payloads these are answered, but for the answers.
+        let answers = if lab.tunnel(*id).kind.carries_ip() { 3 } else { 4 };
+        for frames in [arp_frames(RED_IP, behind(*id)), nd_frames(RED_IP6, behind6(*id))] {
+            frames.into_iter().take(answers).for_each(|frame| leave(lab.red, frame));
         }
     }
-    for frame in packets(RED_IP, GREEN_IP) {
-        all.push(Sample { program: Program::Encap, ifindex: lab.red, frame });
+    for frame in ip_frames((RED_IP, GREEN_IP), (RED_IP6, GREEN_IP6)) {
+        leave(lab.red, frame);
     }
-    for frame in packets(RED_PAIR_IP, behind(GENEVE)) {
-        all.push(Sample { program: Program::Encap, ifindex: lab.red, frame });
+    for packet in ipv4_packets(RED_PAIR_IP, behind(GENEVE)) {
+        leave(lab.red, mac(TYPE_IPV4).encode(&packet));
     }
-    for frame in packets(RED_IP, behind(GENEVE)) {
-        all.push(Sample { program: Program::Encap, ifindex: lab.blue, frame });
+    for packet in ipv4_packets(RED_IP, behind(GENEVE)) {
+        leave(lab.blue, mac(TYPE_IPV4).encode(&packet));
     }
-    for inner in packets(behind(GENEVE), RED_PAIR_IP) {
-        let frame = lab.tunnel(PAIR).arriving(&inner, 50000);
+    let gateway = [arp_frames(RED_IP, GATEWAY), nd_frames(RED_IP6, GATEWAY6)].concat();
+    gateway.into_iter().filter(|frame| frame[0] & 1 != 0).for_each(|frame| leave(lab.red, frame));
+
+    let mut sequence = 0;
+    let mut arrive = |id, inner: &[u8]| {
+        sequence += 1;
+        let own = Own { port: 50000, sequence, ip_id: 7, label: 0x54321 };
+        let frame = lab.tunnel(id).arriving_as(inner, own);
         all.push(Sample { program: Program::Decap, ifindex: lab.underlay, frame });
+    };
+    for id in narrow {
+        for packet in ipv4_packets(behind(id), RED_IP) {
+            arrive(id, &mac(TYPE_IPV4).encode(&packet));
+        }
+        arp_frames(behind(id), RED_IP).iter().for_each(|frame| arrive(id, frame));
+    }
+    for packet in ipv4_packets(behind(GENEVE), RED_PAIR_IP) {
+        arrive(PAIR, &mac(TYPE_IPV4).encode(&packet));
+    }
+    for id in &lab.wide {
+        for frame in ip_frames((behind(*id), RED_IP), (behind6(*id), RED_IP6)) {
+            arrive(*id, &frame);
+        }
+        if !lab.tunnel(*id).kind.carries_ip() {
+            for frames in [arp_frames(behind(*id), RED_IP), nd_frames(behind6(*id), RED_IP6)] {
+                frames.iter().for_each(|frame| arrive(*id, frame));
+            }
+        }
     }
     all
 }

@@ -8,7 +8,7 @@ use crate::site::{Container, Family, Node, Site, mac};
 const WRONG: &str = "_ws.malformed or _ws.short or ip.checksum.status == 0 or udp.checksum.status == 0 or \
                      tcp.checksum.status == 0 or icmp.checksum.status == 0 or icmpv6.checksum.status == 0 or \
                      gre.checksum.status == 0 or ip.bogus_ip_length or udp.length.bad or \
-                     (_ws.expert.severity >= 6291456 and not tcp.analysis.flags and not mldv2)";
+                     (_ws.expert.severity >= 6291456 and not tcp.analysis.flags)";
 
 /// A capture of what node 1 sends while containers talk.
 pub struct Listener(Capture);

@@ -1,5 +1,5 @@
 -- GUE, variant 0 (draft-ietf-intarea-gue, 3.1), and IP directly in UDP (its variant 1, and FOU), which tshark does not
--- know.
+-- know; all three count as gue.
 
 local gue = Proto("gue", "Generic UDP Encapsulation")
 local version = ProtoField.uint8("gue.version", "Version", base.DEC, nil, 0xc0)
@@ -10,12 +10,12 @@ local flags = ProtoField.uint16("gue.flags", "Flags", base.HEX)
 gue.fields = { version, control, hlen, proto, flags }
 
 local by_protocol = DissectorTable.get("ip.proto")
-local ip = Dissector.get("ip")
+local versions = { [4] = Dissector.get("ip"), [6] = Dissector.get("ipv6") }
 
 function gue.dissector(buffer, pinfo, tree)
     local first = buffer(0, 1):uint()
     if first >= 0x40 then
-        ip:call(buffer, pinfo, tree)
+        versions[buffer(0, 1):bitfield(0, 4)]:call(buffer, pinfo, tree)
         return
     end
     local length = 4 + 4 * (first % 32)

@@ -5,7 +5,7 @@ use crate::kernel_end::{SEGMENTS, addressed, addressed_over, device, segment_rou
 use crate::matrix::{Carries, Row};
 use crate::protocols::file;
 use crate::site::{Container, Family, Site, Status, ethtool, exec, usual};
-use crate::traffic::{all_kinds, carries, full_size, full_size_of, no_ping, ping_with, tcp};
+use crate::traffic::{all_kinds, carries, full_size, no_ping, ping_full, ping_with, tcp, udp};
 use crate::world::{self, ip};
 
 /// The cells of a protocol over an outer family, with both inner families.
@@ -23,8 +23,7 @@ pub fn against_kernel(row: &Row, outer: Family) {
         site.nodes[0].apply(&file(0, row, outer));
         for family in Family::BOTH {
             let [c1, far] = [c1.at(family), far.at(family)];
-            carries(&c1, &far, mtu);
-            full_size_of(8 << 20, &c1, &far, || site.nodes[0].status());
+            carries(&c1, &far, mtu, || site.nodes[0].status());
             if row.carries == Carries::Ethernet {
                 assert_eq!(c1.neighbour(far.address), far.mac("tun0"));
                 assert_eq!(far.neighbour(c1.address), c1.mac("eth0"));
@@ -53,7 +52,11 @@ fn against_segment_routing(site: &Site, row: &Row, c1: &Container) {
             let far = segment_routing(site, family, mode, far_mtu);
             site.nodes[0].apply(&file(0, row, Family::V6).replace(Family::V6.outer()[1], segment));
             let c1 = c1.at(family);
-            carries(&c1, &far, far_mtu);
+            for (from, to) in [(&c1, &far), (&far, &c1)] {
+                ping_full(&from.netns, to.address, far_mtu);
+                udp(from, to, 4000);
+                tcp(&from.netns, &to.netns, to.address, 2 << 20);
+            }
             let received = site.nodes[0].status().received("t");
             assert!(received > 1000, "{received} packets, {mode}");
         }

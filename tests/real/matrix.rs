@@ -27,6 +27,17 @@ pub enum Carries {
     Ip,
 }
 
+/// How much of the underlay's MTU a tunnel takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overhead {
+    /// It has no outer IP header.
+    Tags(u64),
+    /// So much beside the outer IP header.
+    Ip(u64),
+}
+
+use Overhead::{Ip, Tags};
+
 /// A protocol with the keys that go with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -36,8 +47,7 @@ pub struct Row {
     /// In the file, beside `remote` and `inner`.
     pub keys: &'static str,
     pub carries: Carries,
-    /// How much of the underlay's MTU it takes, besides an outer IP header; none where it has no such header.
-    pub overhead: Option<u64>,
+    pub overhead: Overhead,
     /// What tshark calls its headers, behind the outer IP header.
     pub layers: &'static str,
     /// What tshark reads in its fields.
@@ -48,18 +58,21 @@ pub struct Row {
 impl Row {
     /// The outer families that it is tried over.
     pub fn outers(&self) -> &'static [Family] {
-        if self.overhead.is_some() { &Family::BOTH } else { &[Family::V4] }
+        if self.has_outer_ip() { &Family::BOTH } else { &[Family::V4] }
     }
 
     /// The MTU of its tunnels.
     pub fn mtu(&self, underlay: u64, outer: Family) -> u64 {
         let ip = if outer == Family::V4 { 20 } else { 40 };
-        self.overhead.map_or(underlay, |overhead| underlay - ip - overhead)
+        match self.overhead {
+            Tags(overhead) => underlay - overhead,
+            Ip(overhead) => underlay - ip - overhead,
+        }
     }
 
     /// Whether it has an outer IP header.
     pub fn has_outer_ip(&self) -> bool {
-        self.overhead.is_some()
+        matches!(self.overhead, Ip(_))
     }
 }
 
@@ -88,55 +101,55 @@ macro_rules! matrix {
 }
 
 matrix! {
-    vlan "vlan" "protocol = \"vlan\"\nid = 42\npcp = 5" Ethernet None,
+    vlan "vlan" "protocol = \"vlan\"\nid = 42\npcp = 5" Ethernet Tags(0),
         "vlan" ["vlan.id" "42" "vlan.priority" "5" "vlan.dei" "0"]
         Mptm Kernel Ovs Scapy;
-    qinq "qinq" "protocol = \"qinq\"\nid = 42\nservice_id = 7\npcp = 3" Ethernet None,
-        "ieee8021ad" ["ieee8021ad.id" "7" "ieee8021ad.priority" "3" "vlan.id" "42" "vlan.priority" "3"]
+    qinq "qinq" "protocol = \"qinq\"\nid = 42\nservice_id = 7\npcp = 3" Ethernet Tags(4),
+        "ieee8021ad:ethertype:vlan" ["ieee8021ad.id" "7" "ieee8021ad.priority" "3" "vlan.id" "42" "vlan.priority" "3"]
         Mptm Kernel Ovs Scapy;
-    vxlan "vxlan" "protocol = \"vxlan\"\nid = 42" Ethernet Some(30),
+    vxlan "vxlan" "protocol = \"vxlan\"\nid = 42" Ethernet Ip(30),
         "udp:vxlan" ["udp.dstport" "4789" "vxlan.flags" "0x0800" "vxlan.vni" "42"]
         Mptm Kernel Ovs Scapy;
-    vxlan_gbp "vxlan, `gbp`" "protocol = \"vxlan\"\nid = 42\ngbp = 2748" Ethernet Some(30),
+    vxlan_gbp "vxlan, `gbp`" "protocol = \"vxlan\"\nid = 42\ngbp = 2748" Ethernet Ip(30),
         "udp:vxlan" ["vxlan.flags" "0x8800" "vxlan.vni" "42" "vxlan.gbp" "2748"]
         Mptm Kernel Ovs Scapy;
-    geneve "geneve" "protocol = \"geneve\"\nid = 42" Ethernet Some(30),
+    geneve "geneve" "protocol = \"geneve\"\nid = 42" Ethernet Ip(30),
         "udp:geneve" ["udp.dstport" "6081" "geneve.vni" "0x00002a" "geneve.proto_type" "0x6558" "geneve.flags.critical" "0"]
         Mptm Kernel Ovs Scapy;
-    geneve_options "geneve, `options`" "protocol = \"geneve\"\nid = 42\noptions = [{ class = 0x0103, type = 0x05, data = \"01020304\" }, { class = 0xff01, type = 0x80, data = \"0a0b0c0d0e0f1011\" }]" Ethernet Some(50),
-        "udp:geneve" ["geneve.vni" "0x00002a" "geneve.flags.critical" "1" "geneve.option.class" "0x0103" "geneve.option.type" "0x05" "geneve.option.length" "8" "geneve.option.unknown.data" "01020304"]
+    geneve_options "geneve, `options`" "protocol = \"geneve\"\nid = 42\noptions = [{ class = 0x0103, type = 0x05, data = \"01020304\" }, { class = 0xff01, type = 0x80, data = \"0a0b0c0d0e0f1011\" }]" Ethernet Ip(50),
+        "udp:geneve" ["geneve.vni" "0x00002a" "geneve.flags.critical" "1" "geneve.option.class" "0x0103" "geneve.option.type" "0x05" "geneve.option.length" "20" "geneve.option.unknown.data" "01020304"]
         Mptm Ovs Scapy;
-    geneve_ip "geneve, `payload = \"ip\"`" "protocol = \"geneve\"\nid = 42\npayload = \"ip\"" Ip Some(16),
+    geneve_ip "geneve, `payload = \"ip\"`" "protocol = \"geneve\"\nid = 42\npayload = \"ip\"" Ip Ip(16),
         "udp:geneve" ["geneve.vni" "0x00002a"]
         Mptm Kernel Scapy;
-    gre "gre" "protocol = \"gre\"" Ip Some(4),
+    gre "gre" "protocol = \"gre\"" Ip Ip(4),
         "gre" ["gre.flags_and_version" "0x0000"]
         Mptm Kernel Ovs Scapy;
-    gre_all "gre, `id`, `checksum`, `sequence`" "protocol = \"gre\"\nid = 4000000000\nchecksum = true\nsequence = true" Ip Some(16),
+    gre_all "gre, `id`, `checksum`, `sequence`" "protocol = \"gre\"\nid = 4000000000\nchecksum = true\nsequence = true" Ip Ip(16),
         "gre" ["gre.flags_and_version" "0xb000" "gre.key" "0xee6b2800" "gre.checksum.status" "1"]
         Mptm Kernel Ovs Scapy;
-    gretap "gretap" "protocol = \"gretap\"" Ethernet Some(18),
+    gretap "gretap" "protocol = \"gretap\"" Ethernet Ip(18),
         "gre" ["gre.flags_and_version" "0x0000" "gre.proto" "0x6558"]
         Mptm Kernel Ovs Scapy;
-    gretap_all "gretap, `id`, `checksum`, `sequence`" "protocol = \"gretap\"\nid = 42\nchecksum = true\nsequence = true" Ethernet Some(30),
+    gretap_all "gretap, `id`, `checksum`, `sequence`" "protocol = \"gretap\"\nid = 42\nchecksum = true\nsequence = true" Ethernet Ip(30),
         "gre" ["gre.flags_and_version" "0xb000" "gre.proto" "0x6558" "gre.key" "0x0000002a" "gre.checksum.status" "1"]
         Mptm Kernel Ovs Scapy;
-    ipip "ipip" "protocol = \"ipip\"" Ip Some(0),
+    ipip "ipip" "protocol = \"ipip\"" Ip Ip(0),
         "" []
         Mptm Kernel Scapy;
-    gue "gue" "protocol = \"gue\"" Ip Some(12),
+    gue "gue" "protocol = \"gue\"" Ip Ip(12),
         "udp:gue" ["udp.dstport" "6080" "gue.version" "0" "gue.hlen" "0" "gue.flags" "0x0000"]
         Mptm Scapy;
-    gue_1 "gue, `variant = 1`" "protocol = \"gue\"\nvariant = 1" Ip Some(8),
-        "udp" ["udp.dstport" "6080"]
+    gue_1 "gue, `variant = 1`" "protocol = \"gue\"\nvariant = 1" Ip Ip(8),
+        "udp:gue" ["udp.dstport" "6080"]
         Mptm Scapy;
-    fou "fou" "protocol = \"fou\"\ndst_port = 5555" Ip Some(8),
-        "udp" ["udp.dstport" "5555"]
+    fou "fou" "protocol = \"fou\"\ndst_port = 5555" Ip Ip(8),
+        "udp:gue" ["udp.dstport" "5555"]
         Mptm Scapy;
-    gtpu "gtpu" "protocol = \"gtpu\"\nid = 42" Ip Some(16),
+    gtpu "gtpu" "protocol = \"gtpu\"\nid = 42" Ip Ip(16),
         "udp:gtp" ["udp.dstport" "2152" "gtp.flags" "0x30" "gtp.message" "0xff" "gtp.teid" "0x0000002a"]
         Mptm Ovs Scapy;
-    gtpu_qfi "gtpu, `qfi`, `uplink`" "protocol = \"gtpu\"\nid = 42\nqfi = 9\nuplink = true" Ip Some(24),
+    gtpu_qfi "gtpu, `qfi`, `uplink`" "protocol = \"gtpu\"\nid = 42\nqfi = 9\nuplink = true" Ip Ip(24),
         "udp:gtp" ["gtp.flags" "0x34" "gtp.teid" "0x0000002a" "gtp.ext_hdr.pdu_ses_con.qos_flow_id" "9" "gtp.ext_hdr.pdu_ses_con.pdu_type" "1"]
         Mptm Scapy;
 }

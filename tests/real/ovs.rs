@@ -12,7 +12,7 @@ use crate::kernel::nothing_but_groups_dropped;
 use crate::matrix::{Carries, Row};
 use crate::protocols::file;
 use crate::site::{Family, Node, Site, attempt, ethtool, exec, finish};
-use crate::traffic::{carries, full_size_of};
+use crate::traffic::carries;
 use crate::world::{self, World, ip, soon};
 
 const PROGRAMS: [&str; 5] = ["ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"];
@@ -198,8 +198,7 @@ pub fn against_ovs(row: &Row, outer: Family) {
         site.nodes[0].apply(&format!("{}\nmtu = {mtu}\n", file(0, row, outer)));
         for family in Family::BOTH {
             let [c1, c2] = [c1.at(family), c2.at(family)];
-            carries(&c1, &c2, mtu);
-            full_size_of(4 << 20, &c1, &c2, || site.nodes[0].status());
+            carries(&c1, &c2, mtu, || site.nodes[0].status());
             if row.carries == Carries::Ethernet {
                 assert_eq!(c1.neighbour(c2.address), c2.mac("eth0"));
                 assert_eq!(c2.neighbour(c1.address), c1.mac("eth0"));

@@ -96,7 +96,7 @@ fn byte_for_byte(site: &Site, row: &Row, c1: &Container, settings: &Value) {
         let socket =
             socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
                 .unwrap();
-        setsockopt(&socket, &ReceiveTimeout, &TimeVal::milliseconds(200)).unwrap();
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(200)).unwrap();
         File::from(socket)
     });
     let printed = finish(&mut peer(far, "send", &settings)).unwrap_or_else(|said| panic!("{said}"));

@@ -71,20 +71,12 @@ fn quiet(netns: &NetnsRef) {
     exec(netns, "sysctl", "-qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1");
 }
 
-/// IPv6, with addresses that are good at once, and nothing that is sent unasked but group reports.
-fn with_ipv6(netns: &NetnsRef) {
-    for settings in [
-        "disable_ipv6=0",
-        "accept_ra=0",
-        "router_solicitations=0",
-        "accept_dad=0",
-        "dad_transmits=0",
-        "addr_gen_mode=1",
-    ] {
-        for devices in ["all", "default"] {
-            exec(netns, "sysctl", &format!("-qw net.ipv6.conf.{devices}.{settings}"));
-        }
-    }
+/// IPv6 in a namespace with a device: addresses that are good at once, and nothing that is sent unasked but group
+/// reports.
+fn with_ipv6(netns: &NetnsRef, device: &str) {
+    let all = ["accept_ra=0", "router_solicitations=0", "accept_dad=0", "dad_transmits=0", "disable_ipv6=0"];
+    let of_each = |of| all.map(|setting| format!("net.ipv6.conf.{of}.{setting}")).join(" ");
+    exec(netns, "sysctl", &format!("-qw {}", ["default", device, "all"].map(of_each).join(" ")));
 }
 
 fn name(netns: &str) -> NetnsRef {
@@ -102,6 +94,10 @@ pub struct Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if self.pin.exists() {
+            if std::thread::panicking() {
+                let status = finish(self.mptm().arg("status"));
+                eprintln!("{}", status.unwrap_or_else(|said| said));
+            }
             let _ = finish(self.mptm().arg("down"));
             // What a failed `down` left; the links end with their pins.
             let _ = fs::remove_dir_all(&self.pin);
@@ -284,7 +280,7 @@ impl<'a> Site<'a> {
         for (node, device, port) in [(&nodes[0], UNDERLAY[0], "p1"), (&nodes[1], UNDERLAY[1], "p2")] {
             veth(&node.name, device, &switch.name, port);
             ip(&format!("-n {} link set {port} master br0", switch.name));
-            ethtool(&switch.netns, port, "txvlan off");
+            ethtool(&switch.netns, port, "txvlan off tx-vlan-stag-hw-insert off");
         }
         switch.apply("interface.p1.role = \"pass\"\ninterface.p2.role = \"pass\"\n");
         (Self::address(world, nodes), switch)
@@ -328,21 +324,21 @@ impl<'a> Site<'a> {
     /// IPv6 on both nodes and in the containers, beside the IPv4 that they have.
     pub fn add_ipv6(&self, containers: &[&Container]) {
         for end in 0..2 {
-            with_ipv6(&self.nodes[end].netns);
+            with_ipv6(&self.nodes[end].netns, UNDERLAY[end]);
             let (node, device) = (&self.nodes[end].name, UNDERLAY[end]);
-            ip(&format!("-n {node} addr add {}/64 dev {device} nodad", OUTER6[end]));
+            ip(&format!("-n {node} addr add {}/64 dev {device}", OUTER6[end]));
         }
         for container in containers {
-            with_ipv6(&container.netns);
+            with_ipv6(&container.netns, "eth0");
             let address = container.at(Family::V6).address;
-            exec(&container.netns, "ip", &format!("addr add {address}/120 dev eth0 nodad"));
+            exec(&container.netns, "ip", &format!("addr add {address}/120 dev eth0"));
         }
     }
 
     /// The node without mptm takes what XDP redirects to its end of the wire, and leaves nothing to hardware that a
     /// real network card would have done before the packet is on the wire: checksums, segments, VLAN tags.
     pub fn wire(&self, node: usize) {
-        ethtool(&self.nodes[node].netns, UNDERLAY[node], "gro on tx off txvlan off");
+        ethtool(&self.nodes[node].netns, UNDERLAY[node], "gro on tx off txvlan off tx-vlan-stag-hw-insert off");
     }
 
     /// Applies the usual files: `tunnel` is the rest of a tunnel `t` to the other node's container.
