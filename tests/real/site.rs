@@ -338,7 +338,11 @@ impl<'a> Site<'a> {
     /// The node without mptm takes what XDP redirects to its end of the wire, and leaves nothing to hardware that a
     /// real network card would have done before the packet is on the wire: checksums, segments, VLAN tags.
     pub fn wire(&self, node: usize) {
-        ethtool(&self.nodes[node].netns, UNDERLAY[node], "gro on tx off txvlan off tx-vlan-stag-hw-insert off");
+        ethtool(
+            &self.nodes[node].netns,
+            UNDERLAY[node],
+            "gro on tx off txvlan off tx-vlan-stag-hw-insert off",
+        );
     }
 
     /// Applies the usual files: `tunnel` is the rest of a tunnel `t` to the other node's container.
