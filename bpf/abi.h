@@ -20,6 +20,8 @@
 #define MPTM_MAX_INTERFACES 4096
 #define MPTM_MAX_ROUTES 1048576
 #define MPTM_MAX_HEADER 192
+#define MPTM_MAX_FLOODS 4096
+#define MPTM_MAX_FLOOD_MEMBERS 256
 #define MPTM_NAME_SIZE 64
 #define MPTM_PORTS 65536
 
@@ -39,13 +41,15 @@ enum mptm_protocol {
     MPTM_PROTOCOL_COUNT = 11,
 };
 
-/* The programs, as rows of the `actions` map. Numbers are never reused. */
+/* The programs, as rows of the `actions` map: of XDP, but for the last one, which is of tc. Numbers are never
+ * reused. */
 enum mptm_program {
     MPTM_PROGRAM_ENCAP = 0,
     MPTM_PROGRAM_DECAP = 1,
     MPTM_PROGRAM_REDIRECT = 2,
     MPTM_PROGRAM_PASS = 3,
-    MPTM_PROGRAM_COUNT = 4,
+    MPTM_PROGRAM_FLOOD = 4,
+    MPTM_PROGRAM_COUNT = 5,
 };
 
 /* XDP_ABORTED to XDP_REDIRECT, and room. */
@@ -90,7 +94,10 @@ enum mptm_reason {
     MPTM_DROP_TOO_BIG_NO_DF = 30, /* IPv4 without DF, larger than its tunnel's MTU: the sender is told */
     MPTM_DROP_ICMP_LIMIT = 31,    /* too big, and more of that than there are answers */
     MPTM_DROP_NO_MAC = 32,        /* the workload's MAC address is not known, and an IP payload has none */
-    MPTM_DROP_COUNT = 33,
+    MPTM_DROP_FLOOD_TOO_BIG =
+        33, /* multicast or broadcast larger than a tunnel's MTU: no copy for that tunnel */
+    MPTM_DROP_NOT_FLOODED = 34, /* multicast or broadcast of which a copy could not be made */
+    MPTM_DROP_COUNT = 35,
 };
 
 /* Role of an interface that packets come in by. */
@@ -247,6 +254,24 @@ struct mptm_tunnel {
         critical[MPTM_MAX_CRITICAL]; /* GENEVE: class << 8 | type of the header's critical options; 0: none */
 };
 
+/*
+ * `floods`: by table, where multicast and broadcast of a segment go: first its tunnels, those with the
+ * shortest headers first, then its workloads. Segments without a tunnel that floods have no entry.
+ */
+#define MPTM_FLOOD_SUM (1 << 0) /* some tunnel fills in a checksum */
+struct mptm_flood_member {
+    __u32 id;      /* of the tunnel; of a workload, its slot */
+    __u32 ifindex; /* where a copy leaves by */
+};
+
+struct mptm_flood {
+    __u32 tunnels;   /* how many */
+    __u32 workloads; /* how many */
+    __u32 flags;     /* MPTM_FLOOD_* */
+    __u32 pad;
+    struct mptm_flood_member members[MPTM_MAX_FLOOD_MEMBERS];
+};
+
 /* `tunnel_state`: by tunnel id, what the programs remember from packet to packet. */
 struct mptm_tunnel_state {
     __u32 sent;     /* GRE: the next sequence number */
@@ -339,6 +364,7 @@ _Static_assert(sizeof(struct mptm_route) == 16, "route");
 _Static_assert(sizeof(struct mptm_endpoint) == 44, "endpoint");
 _Static_assert(sizeof(struct mptm_tunnel) == 268, "tunnel");
 _Static_assert(sizeof(struct mptm_slot) == 8, "slot");
+_Static_assert(sizeof(struct mptm_flood) == 2064, "flood");
 _Static_assert(sizeof(struct mptm_tunnel_state) == 16, "tunnel_state");
 _Static_assert(sizeof(struct mptm_saved_key) == 56, "saved_key");
 _Static_assert(sizeof(struct mptm_saved) == 160, "saved");

@@ -11,12 +11,13 @@
 #include "route.h"
 #include "stats.h"
 
-/* A hash of the inner flow: addresses, protocol, ports. The finaliser is MurmurHash3's. */
+/* A hash of the inner flow: addresses, protocol, ports. Fragments of one datagram must hash alike, and of
+ * IPv6 extension headers only the first has all. The finaliser is MurmurHash3's. */
 static __always_inline __u32 flow_hash(const struct inner *inner)
 {
     const __u32 *source = (const __u32 *)inner->source;
     const __u32 *destination = (const __u32 *)inner->destination;
-    __u32 hash = inner->ports ^ inner->protocol;
+    __u32 hash = inner->flags & INNER_FRAGMENT ? 0 : inner->ports ^ inner->protocol;
 
 #pragma clang loop unroll(full)
     for (int i = 0; i < 4; i++) {

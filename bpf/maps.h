@@ -90,6 +90,14 @@ struct {
 } tunnels SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __uint(max_entries, MPTM_MAX_FLOODS);
+    __type(key, __u32); /* table */
+    __type(value, struct mptm_flood);
+} floods SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, MPTM_MAX_TUNNELS);
     __type(key, __u32); /* tunnel id */

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The four programs: each a page that reads like the packet's way. */
+/* The programs: each a page that reads like the packet's way. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
 #include "check.h"
+#include "copies.h"
 #include "decap.h"
 #include "echo.h"
 #include "encap.h"
+#include "flood.h"
 #include "forward.h"
 #include "icmp.h"
 #include "linear.h"
@@ -127,7 +129,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     case KIND_OTHER:
         return XDP_PASS;
     case KIND_GROUP:
-        return LEAVE(MPTM_DROP_GROUP);
+        return flood_out(ctx, &inner, interface.table, interface.slot, length);
     case KIND_MALFORMED:
         return DROP(MPTM_DROP_MALFORMED);
     }
@@ -164,7 +166,7 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     case KIND_MALFORMED:
         return DROP(MPTM_DROP_INNER_MALFORMED);
     case KIND_GROUP:
-        return DROP(MPTM_DROP_INNER_GROUP);
+        return check_group(tunnel, id, inner);
     case KIND_OTHER:
         return DROP(MPTM_DROP_INNER_UNSUPPORTED);
     case KIND_IPV4:
@@ -266,12 +268,18 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
+    int is_group = inner.kind == KIND_GROUP;
+
+    if (is_group) {
+        inner.kind = flood_kind(&inner);
+        __builtin_memset(&destination, 0, sizeof(destination));
+    }
     if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner.protocol == IPPROTO_TCP)
         clamp_mss(ctx, &inner, tunnel->mtu - (inner.kind == KIND_IPV6 ? 60 : 40));
     verdict = decapsulate(ctx, &outer, &inner, &destination, length);
     if (verdict)
         return verdict;
-    verdict = redirect_to(destination.id);
+    verdict = is_group ? flood_in(ctx, id) : redirect_to(destination.id);
 
     struct mptm_tunnel_stats *stats = bpf_map_lookup_elem(&tunnel_stats, &id);
 
@@ -316,4 +324,11 @@ SEC("xdp.frags")
 int mptm_pass(struct xdp_md *ctx)
 {
     return finish(MPTM_PROGRAM_PASS, XDP_PASS, bpf_xdp_get_buff_len(ctx));
+}
+
+/* Any of the interfaces, where multicast and broadcast are flooded: copies what XDP has left a note with. */
+SEC("tcx/ingress")
+int mptm_flood(struct __sk_buff *skb)
+{
+    return flood(skb);
 }

@@ -102,6 +102,8 @@ enum kind {
 #define INNER_FRAGMENT (1 << 1) /* a part of a datagram */
 #define INNER_LATER (1 << 2)    /* and not its first part */
 #define INNER_EXTENDED (1 << 3) /* it has IPv6 extension headers */
+#define INNER_IPV4 (1 << 4)     /* an IPv4 packet, whatever its kind */
+#define INNER_FLOOD (1 << 5)    /* an IP packet in a frame for several: may be flooded */
 
 /* Who a frame is from and for. For ARP these are sender and target; for a solicitation the destination is the
  * target, and for an advertisement the source is. */
@@ -172,6 +174,7 @@ static __always_inline enum kind parse_ipv4(void *data, void *end, struct inner 
     if (ip->version != 4 || header < sizeof(*ip) || total < header || inner->l3 + total > inner->end)
         return KIND_MALFORMED;
     inner->end = inner->l3 + total;
+    inner->flags = INNER_IPV4;
     map_ipv4(inner->source, &ip->saddr);
     map_ipv4(inner->destination, &ip->daddr);
     inner->protocol = ip->protocol;
@@ -198,8 +201,7 @@ static __always_inline enum kind parse_ipv4(void *data, void *end, struct inner 
 
 /*
  * Looks behind extension headers, as far as there are not too many: to the transport header, or to what is
- * not known. Fields of a fragment's first header are the same in all fragments, and so is the protocol that
- * is found here.
+ * not known.
  */
 static __noinline int skip_extensions(struct xdp_md *ctx, struct inner *inner)
 {
@@ -344,19 +346,21 @@ static __always_inline enum kind parse_frame(struct xdp_md *ctx, void *data, voi
     if (type == bpf_htons(ETH_P_ARP))
         return parse_arp(data, end, inner);
 
-    enum kind kind = KIND_OTHER;
+    enum kind kind;
 
     if (type == bpf_htons(ETH_P_IP))
         kind = parse_ipv4(data, end, inner);
     else if (type == bpf_htons(ETH_P_IPV6))
         kind = parse_ipv6(ctx, data, end, inner, 1);
-    else if (is_group)
-        kind = KIND_GROUP;
+    else
+        return is_group ? KIND_GROUP : KIND_OTHER;
     if (!inner->tags)
         inner->pcp = inner->tos >> 5;
-    /* A packet for one, in a frame for all: nobody's to forward. */
-    if (is_group && (kind == KIND_IPV4 || kind == KIND_IPV6))
+    /* A packet for one, in a frame for all, is nobody's to forward, unless it is flooded. */
+    if (is_group && (kind == KIND_IPV4 || kind == KIND_IPV6 || kind == KIND_GROUP)) {
         kind = KIND_GROUP;
+        inner->flags |= INNER_FLOOD;
+    }
     return kind;
 }
 

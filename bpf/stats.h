@@ -43,6 +43,19 @@ static __always_inline int finish(enum mptm_program program, int verdict, __u32 
     return action;
 }
 
+static __always_inline void describe(struct mptm_event *event, __u32 tunnel, __u32 ifindex, __u32 length,
+                                     __u32 program, int verdict)
+{
+    event->time = bpf_ktime_get_ns();
+    event->tunnel = tunnel;
+    event->ifindex = ifindex;
+    event->length = length;
+    event->program = program;
+    event->action = ACTION_OF(verdict);
+    event->reason = REASON_OF(verdict);
+    event->pad = 0;
+}
+
 /* Tells `events` about a packet of a tunnel with `debug = true`, as it looks now. */
 __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict)
 {
@@ -53,14 +66,7 @@ __noinline int tell(struct xdp_md *ctx, __u32 tunnel, __u32 program, int verdict
     __u32 length = bpf_xdp_get_buff_len(ctx);
     __u32 captured = length < MPTM_SNAP ? length : MPTM_SNAP;
 
-    event->time = bpf_ktime_get_ns();
-    event->tunnel = tunnel;
-    event->ifindex = ctx->ingress_ifindex;
-    event->length = length;
-    event->program = program;
-    event->action = ACTION_OF(verdict);
-    event->reason = REASON_OF(verdict);
-    event->pad = 0;
+    describe(event, tunnel, ctx->ingress_ifindex, length, program, verdict);
     if (captured < 1 || captured > MPTM_SNAP || bpf_xdp_load_bytes(ctx, 0, event->data, captured))
         captured = 0;
     event->captured = captured;

@@ -12,7 +12,8 @@ use crate::config::model::Name;
 use crate::kernel::Setting;
 use crate::protocol::Protocol;
 use crate::state::{
-    Attachment, DataPlane, Endpoint, Interface, Route, SavedSetting, SettingKey, State, Tunnel,
+    Attachment, DataPlane, Endpoint, Flood, FloodLink, Interface, Route, SavedSetting, SettingKey, State,
+    Tunnel,
 };
 
 /// All steps; what is printed is what is carried out.
@@ -94,7 +95,11 @@ pub enum Step {
     Route(Name, IpNet, Change<Route>),
     /// Whose outer packets are whose.
     Endpoint(Endpoint, Change<Name>),
-    /// An attached program, by interface.
+    /// mptm_flood, by interface.
+    FloodLink(Name, Change<FloodLink>),
+    /// Where multicast and broadcast of a segment go.
+    Flood(Name, Change<Flood>),
+    /// An attached program of XDP, by interface.
     Link(Name, Change<Attachment>),
 }
 
@@ -112,6 +117,8 @@ impl Step {
             Self::Tunnel(name, change) => Self::Tunnel(name, Box::new(change.inverse())),
             Self::Route(segment, prefix, change) => Self::Route(segment, prefix, change.inverse()),
             Self::Endpoint(endpoint, change) => Self::Endpoint(endpoint, change.inverse()),
+            Self::FloodLink(name, change) => Self::FloodLink(name, change.inverse()),
+            Self::Flood(name, change) => Self::Flood(name, change.inverse()),
             Self::Link(name, change) => Self::Link(name, change.inverse()),
         }
     }
@@ -120,8 +127,19 @@ impl Step {
 /// The steps that make `actual` into `desired`.
 pub fn plan(desired: &State, actual: &State) -> Plan {
     // Exhaustive, so that a new field fails to compile until it has its place here.
-    let State { data_plane, stack_cpus, settings, interfaces, ports, tunnels, segments, endpoints, links } =
-        desired;
+    let State {
+        data_plane,
+        stack_cpus,
+        settings,
+        interfaces,
+        ports,
+        tunnels,
+        segments,
+        endpoints,
+        floods,
+        flood_links,
+        links,
+    } = desired;
 
     let mut before = Vec::new();
     let mut forward = Vec::new();
@@ -175,6 +193,21 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     diff(endpoints, &actual.endpoints, |endpoint, change, removes| {
         sort(Step::Endpoint(endpoint.clone(), change), removes);
     });
+    // Nothing is flooded before the program that does it is there. As with the others, below, a device must lose it
+    // before it gets it under another name.
+    let mut unplugged = Vec::new();
+    diff(flood_links, &actual.flood_links, |name, change, removes| {
+        let link = |change| Step::FloodLink(name.clone(), change);
+        match change {
+            Change::Modify { before: old, after: new } if old.ifindex != 0 && old.ifindex != new.ifindex => {
+                unplugged.push(link(Change::Remove(old)));
+                sort(link(Change::Add(new)), false);
+            }
+            change if removes => unplugged.push(link(change)),
+            change => sort(link(change), false),
+        }
+    });
+    diff(floods, &actual.floods, |name, change, removes| sort(Step::Flood(name.clone(), change), removes));
     diff(links, &actual.links, |name, change, removes| {
         let link = |change| Step::Link(name.clone(), change);
         match change {
@@ -188,7 +221,8 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     });
 
-    let steps = before.into_iter().chain(forward).chain(backward.into_iter().rev()).collect();
+    let steps =
+        before.into_iter().chain(unplugged).chain(forward).chain(backward.into_iter().rev()).collect();
     Plan { steps }
 }
 

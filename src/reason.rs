@@ -61,6 +61,8 @@ reasons! {
     30 TooBigNoDf "too-big-no-df" "IPv4 without DF, larger than its tunnel's MTU; the sender is told"
     31 IcmpLimit "icmp-limit" "too big, and more of that than is answered"
     32 NoMac "no-mac" "the workload's MAC address is not known"
+    33 FloodTooBig "flood-too-big" "multicast or broadcast larger than a tunnel's MTU: no copy for that tunnel"
+    34 NotFlooded "not-flooded" "multicast or broadcast of which a copy could not be made"
 }
 
 impl Reason {

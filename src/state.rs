@@ -29,7 +29,11 @@ pub struct State {
     pub segments: BTreeMap<Name, BTreeMap<IpNet, Route>>,
     /// Which tunnel an outer packet belongs to.
     pub endpoints: BTreeMap<Endpoint, Name>,
-    /// The attached programs, by interface.
+    /// Where multicast and broadcast of a segment go, by segment.
+    pub floods: BTreeMap<Name, Flood>,
+    /// Where mptm_flood is attached, by interface.
+    pub flood_links: BTreeMap<Name, FloodLink>,
+    /// The attached programs of XDP, by interface.
     pub links: BTreeMap<Name, Attachment>,
 }
 
@@ -298,6 +302,35 @@ pub enum Route {
     Tunnel(Name),
     /// A next hop of the segment's workloads, that mptm answers for.
     Gateway,
+}
+
+/// Where multicast and broadcast of a segment go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flood {
+    /// Tunnels, in the order of how much longer they make a frame.
+    pub tunnels: Vec<FloodMember>,
+    /// Workloads.
+    pub workloads: Vec<FloodMember>,
+    /// Some tunnel has a checksum over what it carries.
+    pub sum: bool,
+}
+
+/// Where a copy goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FloodMember {
+    /// The tunnel or the workload.
+    pub name: Name,
+    /// The index of the underlay, or its own.
+    pub ifindex: u32,
+}
+
+/// mptm_flood, attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FloodLink {
+    /// Where; 0: nowhere, it was detached or the device is gone.
+    pub ifindex: u32,
+    /// It is the pinned program, and not one of an earlier build.
+    pub current: bool,
 }
 
 /// An attached program.

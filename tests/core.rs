@@ -9,6 +9,8 @@ mod contents;
 mod families;
 #[path = "core/files.rs"]
 mod files;
+#[path = "core/flood.rs"]
+mod flood;
 #[path = "core/limits.rs"]
 mod limits;
 #[path = "core/plans.rs"]

@@ -10,7 +10,7 @@ use crate::counters::{self, Count, Counters};
 use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
-use crate::state::{Attachment, Interface, RemoteMac, Role, Route};
+use crate::state::{Attachment, FloodLink, Interface, RemoteMac, Role, Route};
 use crate::store::Live;
 
 /// How the kernel differs from the file.
@@ -96,7 +96,7 @@ fn interfaces_table(live: &Live) -> String {
         rows.push(vec![
             name.to_string(),
             role(&interface.role),
-            program(live.state.links.get(name)),
+            program(live.state.links.get(name)) + flood(live.state.flood_links.get(name)),
             peer.unwrap_or_else(|| "-".into()),
             addresses(live, name, interface),
         ]);
@@ -123,6 +123,14 @@ fn program(link: Option<&Attachment>) -> String {
             format!("{program} {}", mode.name())
         }
         Some(Attachment { mode: None, .. }) => "none: detached".into(),
+    }
+}
+
+fn flood(link: Option<&FloodLink>) -> &'static str {
+    match link {
+        None => "",
+        Some(FloodLink { ifindex: 0, .. }) => ", flood detached",
+        Some(_) => ", flood",
     }
 }
 

@@ -29,6 +29,7 @@ pub fn json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, wa
                 "program": link.and_then(|link| link.program).map(|program| program.name()),
                 "program_id": live.programs.get(name),
                 "mode": link.and_then(|link| link.mode),
+                "flood": state.flood_links.get(name).is_some_and(|link| link.ifindex != 0),
                 "attached": link.is_some_and(|link| link.mode.is_some()),
             })
         })

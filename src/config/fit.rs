@@ -68,6 +68,12 @@ pub(super) fn misfit(tunnel: &RawTunnel, key: &str) -> Option<Misfit> {
             let misfit = Misfit::new(format!("`{key}` does not go with an {family} `remote`"), label);
             Some(misfit.because(remote, format!("the far end of {name}")))
         }
+        "flood" if tunnel.flood.given().is_some_and(|flood| flood.value) && has_sources(tunnel) => {
+            let from = tunnel.from.given()?;
+            let title = "`flood` does not go with `from`".to_owned();
+            let label = "leave it out, or `from`: what is flooded goes to and comes from all of the segment";
+            Some(Misfit::new(title, label).because(from, format!("the only sources of {name}")))
+        }
         "inner_mac" | "flood" => {
             let payload = tunnel.payload.given().filter(|payload| payload.value == Payload::Ip)?;
             let title = format!("`{key}` does not go with `payload = \"ip\"`");
@@ -84,6 +90,11 @@ pub(super) fn misfit(tunnel: &RawTunnel, key: &str) -> Option<Misfit> {
         }
         _ => None,
     }
+}
+
+/// Whether a tunnel is for some sources only.
+fn has_sources(tunnel: &RawTunnel) -> bool {
+    tunnel.from.given().is_some_and(|from| !from.value.is_empty())
 }
 
 /// Packets go between addresses of one family.

@@ -18,8 +18,14 @@ pub const MAX_INTERFACES: u32 = 4096;
 pub const MAX_ROUTES: u32 = 1_048_576;
 /// MPTM_MAX_HEADER, in bytes.
 pub const MAX_HEADER: usize = 192;
+/// MPTM_MAX_FLOODS.
+pub const MAX_FLOODS: u32 = 4096;
+/// MPTM_MAX_FLOOD_MEMBERS: of one segment.
+pub const MAX_FLOOD_MEMBERS: usize = 256;
+/// MPTM_FLOOD_SUM.
+pub const FLOOD_SUM: u32 = 1 << 0;
 /// MPTM_PROGRAM_COUNT.
-pub const PROGRAM_COUNT: u32 = 4;
+pub const PROGRAM_COUNT: u32 = 5;
 /// MPTM_TABLE_IPV6: in the table of an IPv6 key.
 pub const TABLE_IPV6: u32 = 1 << 31;
 /// MPTM_ACTIONS: rows of a program in `actions`.
@@ -294,6 +300,32 @@ mirror! {
 }
 
 mirror! {
+    /// Where a copy goes.
+    FloodMember = mptm_flood_member {
+        /// Tunnel, or slot of a workload.
+        id: u32,
+        /// Where it leaves by.
+        ifindex: u32,
+    }
+}
+
+mirror! {
+    /// Value of `floods`; the key is a table.
+    Flood = mptm_flood {
+        /// How many.
+        tunnels: u32,
+        /// How many, after them.
+        workloads: u32,
+        /// `FLOOD_SUM`.
+        flags: u32,
+        /// Zero.
+        pad: u32,
+        /// Tunnels, then workloads.
+        members: [FloodMember; MAX_FLOOD_MEMBERS],
+    }
+}
+
+mirror! {
     /// Value of `tunnel_state`.
     TunnelState = mptm_tunnel_state {
         /// The next sequence number.
@@ -493,6 +525,9 @@ mod tests {
             ("MPTM_MAX_INTERFACES", MAX_INTERFACES),
             ("MPTM_MAX_ROUTES", MAX_ROUTES),
             ("MPTM_MAX_HEADER", MAX_HEADER as u32),
+            ("MPTM_MAX_FLOODS", MAX_FLOODS),
+            ("MPTM_MAX_FLOOD_MEMBERS", MAX_FLOOD_MEMBERS as u32),
+            ("MPTM_FLOOD_SUM", FLOOD_SUM),
             ("MPTM_PROGRAM_COUNT", PROGRAM_COUNT),
             ("MPTM_TABLE_IPV6", TABLE_IPV6),
             ("MPTM_ACTIONS", ACTIONS),

@@ -21,6 +21,7 @@ pub enum Map {
     UdpPorts,
     Active,
     Tunnels,
+    Floods,
     TunnelState,
     TunnelStats,
     Actions,
@@ -33,7 +34,7 @@ pub enum Map {
 
 impl Map {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Interfaces,
         Self::Slots,
         Self::Devices,
@@ -44,6 +45,7 @@ impl Map {
         Self::UdpPorts,
         Self::Active,
         Self::Tunnels,
+        Self::Floods,
         Self::TunnelState,
         Self::TunnelStats,
         Self::Actions,
@@ -67,6 +69,7 @@ impl Map {
             Self::UdpPorts => "udp_ports",
             Self::Active => "active",
             Self::Tunnels => "tunnels",
+            Self::Floods => "floods",
             Self::TunnelState => "tunnel_state",
             Self::TunnelStats => "tunnel_stats",
             Self::Actions => "actions",
@@ -91,11 +94,15 @@ pub enum Program {
     Redirect = 2,
     /// Nothing but a counter.
     Pass = 3,
+    /// Copies of multicast and broadcast: the only one that is not XDP's, but tc's.
+    Flood = 4,
 }
 
 impl Program {
     /// In the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Encap, Self::Decap, Self::Redirect, Self::Pass];
+    pub const ALL: [Self; 5] = [Self::Encap, Self::Decap, Self::Redirect, Self::Pass, Self::Flood];
+    /// Those of XDP.
+    pub const XDP: [Self; 4] = [Self::Encap, Self::Decap, Self::Redirect, Self::Pass];
 
     /// Its name in the object, and of its pin.
     pub fn name(self) -> &'static str {
@@ -104,6 +111,7 @@ impl Program {
             Self::Decap => "mptm_decap",
             Self::Redirect => "mptm_redirect",
             Self::Pass => "mptm_pass",
+            Self::Flood => "mptm_flood",
         }
     }
 }
@@ -226,13 +234,13 @@ pub trait DataPlane {
     /// The map can't be written.
     fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError>;
 
-    /// The pinned links, by their names.
+    /// The pinned links of XDP, by their names.
     ///
     /// # Errors
     /// A pin can't be read.
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError>;
 
-    /// Attaches a pinned program to a device of the managed namespace, in this mode and no other, and pins the link.
+    /// Attaches a pinned program of XDP to a device of the managed namespace, in this mode and no other, and pins the link.
     ///
     /// # Errors
     /// The driver refuses the mode, or has a program already.
@@ -249,6 +257,25 @@ pub trait DataPlane {
     /// # Errors
     /// The kernel refuses.
     fn detach(&mut self, name: &str) -> Result<(), KernelError>;
+
+    /// The pinned links of mptm_flood, by their names.
+    ///
+    /// # Errors
+    /// A pin can't be read.
+    fn flood_links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError>;
+
+    /// Attaches mptm_flood to what a device of the managed namespace receives, before all other tc programs, and pins
+    /// the link.
+    ///
+    /// # Errors
+    /// The kernel has no such links yet (before 6.6), or the device is gone.
+    fn attach_flood(&mut self, name: &str, ifindex: u32) -> Result<(), KernelError>;
+
+    /// Detaches a link of mptm_flood and removes its pin; a dead one, too.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn detach_flood(&mut self, name: &str) -> Result<(), KernelError>;
 
     /// The name of a loaded program, ours or not.
     ///

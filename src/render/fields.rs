@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
-use crate::kernel::Netns;
+use crate::kernel::{Netns, Program};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
-use crate::state::{Attachment, DataPlane, Endpoint, Interface, RemoteMac, Role, Route, Tunnel};
+use crate::state::{
+    Attachment, DataPlane, Endpoint, Flood, FloodLink, FloodMember, Interface, RemoteMac, Role, Route, Tunnel,
+};
 
 /// Names and values.
 pub(super) type Fields = Vec<(&'static str, String)>;
@@ -256,6 +258,26 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
     }
     let _ = write!(text, " on index {ifindex}");
     text
+}
+
+pub(super) fn flood_link(link: &FloodLink) -> Fields {
+    let FloodLink { ifindex, current } = link;
+    let runs = if *current { Program::Flood.name() } else { "one of another build" };
+    let index = if *ifindex == 0 { "detached".into() } else { ifindex.to_string() };
+    vec![("runs", runs.into()), ("index", index)]
+}
+
+pub(super) fn flood(flood: &Flood) -> Fields {
+    let Flood { tunnels, workloads, sum } = flood;
+    let names = |members: &[FloodMember]| {
+        let show = |FloodMember { name, ifindex }: &FloodMember| format!("{name} on index {ifindex}");
+        members.iter().map(show).collect::<Vec<_>>().join("; ")
+    };
+    vec![
+        ("tunnels", names(tunnels)),
+        ("workloads", names(workloads)),
+        ("sum", if *sum { "wanted".into() } else { String::new() }),
+    ]
 }
 
 pub(super) fn link(link: &Attachment) -> Fields {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use self::fields::{Fields, data_plane, interface, link, route, usual};
+use self::fields::{Fields, data_plane, flood, flood_link, interface, link, route, usual};
 pub use self::fields::{device_name, endpoint, kind_of, prefix, tunnel};
 use crate::plan::{Change, Plan, Step};
 use crate::protocol::Protocol;
@@ -139,6 +139,8 @@ fn parts(step: &Step) -> Parts {
         Step::Endpoint(key, change) => {
             change_parts(endpoint(key), change, |tunnel| vec![("tunnel", tunnel.to_string())])
         }
+        Step::FloodLink(name, change) => change_parts(name.to_string(), change, flood_link),
+        Step::Flood(segment, change) => change_parts(segment.to_string(), change, flood),
         Step::Link(name, change) => change_parts(name.to_string(), change, link),
     }
 }
@@ -213,6 +215,8 @@ fn run_of(step: &Step) -> (char, &'static str) {
         Step::Tunnel(_, change) => (sign(change), "tunnel"),
         Step::Route(_, _, change) => (sign(change), "route"),
         Step::Endpoint(_, change) => (sign(change), "endpoint"),
+        Step::FloodLink(_, change) => (sign(change), "flood-program"),
+        Step::Flood(_, change) => (sign(change), "flood"),
         Step::Link(_, change) => (sign(change), "program"),
     }
 }

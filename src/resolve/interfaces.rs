@@ -90,7 +90,7 @@ fn check_foreign(
     }
     // A program that vanishes while we look has no name any more; its id says enough.
     let program = context.bpf.program_name(xdp.program_id).unwrap_or_else(|_| "?".into());
-    let (what, hint) = if Program::ALL.iter().any(|own| own.name() == program) {
+    let (what, hint) = if Program::XDP.iter().any(|own| own.name() == program) {
         (
             format!(
                 "interface {name} has {program}, id {}, of an mptm with another pin directory",

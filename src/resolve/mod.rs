@@ -1,6 +1,7 @@
 //! From what the file says to the state that it means on this machine: names become indexes, routes and neighbours
 //! become outer headers, and what can't be is said, all at once.
 
+mod flood;
 mod interfaces;
 mod partial;
 mod room;
@@ -150,6 +151,7 @@ fn all(context: &Context<'_>) -> (State, Findings, Ends) {
     }
     routes::resolve(context, &ends, &mut state, &mut findings);
     endpoints(config, &mut state, &mut findings);
+    flood::resolve(context, &mut state, &mut findings);
     settings::resolve(context, &ends, &mut state, &mut findings);
     room::check(&state, &live.state, &mut findings);
     // A file that asks for nothing is a node without a data plane; one of which nothing can be had right now is not.

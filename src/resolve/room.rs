@@ -65,6 +65,7 @@ fn pairs(route: Option<&Route>) -> impl Iterator<Item = &IpNet> {
 pub fn check(desired: &State, actual: &State, findings: &mut Findings) {
     Count::of(&desired.interfaces, &actual.interfaces).check("interfaces", abi::MAX_INTERFACES, findings);
     Count::of(&desired.tunnels, &actual.tunnels).check("tunnels", abi::MAX_TUNNELS, findings);
+    Count::of(&desired.floods, &actual.floods).check("segments that flood", abi::MAX_FLOODS, findings);
 
     let mut routes = Routes::default();
     for (prefix, route) in desired.segments.values().flatten() {

@@ -2,6 +2,7 @@
 //! and written to it step by step.
 
 mod codec;
+mod flood;
 mod ids;
 mod read;
 mod write;

@@ -9,13 +9,16 @@ use super::codec::{
     decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_gateway, encode_tunnel_route,
     read_netns, read_route_key,
 };
+use super::flood;
 use super::ids::Ids;
 use crate::config::model::Name;
 use crate::kernel::abi::{self, interface_flags, name_kind, target};
-use crate::kernel::{Build, DataPlane as Bpf, Feature, KernelError, Map, Netns, Network, Setting};
+use crate::kernel::{Build, DataPlane as Bpf, Feature, KernelError, Map, Netns, Network, Program, Setting};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
-use crate::state::{Attachment, DataPlane, Interface, Peer, Route, SavedSetting, SettingKey, State};
+use crate::state::{
+    Attachment, DataPlane, FloodLink, Interface, Peer, Route, SavedSetting, SettingKey, State,
+};
 
 /// What is there.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +66,7 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
     read_routes(bpf, &mut live)?;
     read_endpoints(bpf, &mut live)?;
     read_ports(bpf, &mut live)?;
+    read_floods(bpf, &mut live)?;
     read_links(bpf, net, &mut live)?;
     read_settings(bpf, net, &mut live)?;
     Ok(live)
@@ -238,6 +242,19 @@ fn read_ports(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
         if let Some(protocol) = Protocol::from_number(*number) {
             live.state.ports.insert(port, protocol);
         }
+    }
+    Ok(())
+}
+
+fn read_floods(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
+    for (key, value) in bpf.entries(Map::Floods)? {
+        let table: u32 = decode(Map::Floods, &key)?;
+        let flood = flood::decode(&decode(Map::Floods, &value)?, &mut live.ids);
+        live.state.floods.insert(live.ids.segments.named(table), flood);
+    }
+    for (name, link) in bpf.flood_links()? {
+        let current = link.program == Some(Program::Flood);
+        live.state.flood_links.insert(name.into(), FloodLink { ifindex: link.ifindex, current });
     }
     Ok(())
 }

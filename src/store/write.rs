@@ -10,6 +10,7 @@ use super::codec::{
     RouteKey, decode, encode_endpoint, encode_gateway, encode_interface, encode_tunnel, encode_tunnel_route,
     netns_text, route_key,
 };
+use super::flood;
 use super::ids::Ids;
 use crate::config::model::Name;
 use crate::kernel::abi::{self, name_kind, target};
@@ -48,6 +49,8 @@ pub fn execute(
                 None => bpf.delete(Map::Endpoints, key.as_bytes()),
             }
         }
+        Step::FloodLink(name, change) => flood::link(name, change, bpf),
+        Step::Flood(segment, change) => flood::flood(segment, change, bpf, ids),
         Step::Link(name, change) => link(name, change, bpf),
     }
 }
@@ -70,6 +73,9 @@ pub fn revert(
             .is_some_and(|now| now.ifindex == before.ifindex && now.program == before.program)
     {
         return Ok(());
+    }
+    if let Step::FloodLink(name, change) = step {
+        return flood::revert_link(name, change, bpf);
     }
     execute(&step.clone().inverse(), bpf, net, ids)
 }

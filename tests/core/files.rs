@@ -231,7 +231,7 @@ fn key_text(key: u8, i: usize, tunnel: &Tunnel, is_ethernet: bool) -> Option<Str
         19 if is(Protocol::Gtpu) => format!("qfi = {i}"),
         20 if is(Protocol::Gtpu) && tunnel.keys.contains(&19) => "uplink = true".to_owned(),
         21 => "mss_clamp = true".to_owned(),
-        22 if is_ethernet => "flood = true".to_owned(),
+        22 if is_ethernet && tunnel.from.is_none() => "flood = true".to_owned(),
         23 if is(Protocol::Gtpu) || gre && tunnel.keys.contains(&29) => format!("local_id = {}", 1000 + i),
         28 if is(Protocol::Geneve) => "payload = 'ip'".to_owned(),
         _ => return None,

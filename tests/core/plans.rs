@@ -9,8 +9,8 @@ use mptm::plan::{Change, Plan, Step, plan};
 use mptm::protocol::Protocol;
 use mptm::render;
 use mptm::state::{
-    Attachment, DataPlane, Endpoint, Interface, Peer, RemoteMac, Role, Route, SavedSetting, SettingKey,
-    State, Tunnel,
+    Attachment, DataPlane, Endpoint, Flood, FloodLink, FloodMember, Interface, Peer, RemoteMac, Role, Route,
+    SavedSetting, SettingKey, State, Tunnel,
 };
 
 /// One of everything.
@@ -34,11 +34,22 @@ pub fn full() -> State {
         tunnels: BTreeMap::from([(name("t"), tunnel())]),
         segments: BTreeMap::from([(name("blue"), table)]),
         endpoints: BTreeMap::from([(endpoint(), name("t"))]),
+        floods: BTreeMap::from([(name("blue"), flood())]),
+        flood_links: BTreeMap::from([(name("eth0"), flooding(2)), (name("veth-a"), flooding(5))]),
         links: BTreeMap::from([
             (name("eth0"), attachment(2, Program::Decap)),
             (name("veth-a"), attachment(5, Program::Encap)),
         ]),
     }
+}
+
+fn flood() -> Flood {
+    let member = |member: &str, ifindex| FloodMember { name: member.into(), ifindex };
+    Flood { tunnels: vec![member("t", 2)], workloads: vec![member("veth-a", 5)], sum: false }
+}
+
+fn flooding(ifindex: u32) -> FloodLink {
+    FloodLink { ifindex, current: true }
 }
 
 fn mtu_key() -> SettingKey {
@@ -108,6 +119,7 @@ pub fn other() -> State {
     let blue = state.segments.get_mut("blue").unwrap();
     blue.insert("10.1.0.1/32".parse().unwrap(), Route::Tunnel("t".into()));
     state.endpoints.insert(endpoint(), "u".into());
+    state.floods.insert("blue".into(), Flood { sum: true, ..flood() });
     state.links.insert("veth-a".into(), attachment(5, Program::Redirect));
     state
 }
@@ -134,6 +146,9 @@ fn what_is_referred_to_comes_first() {
             "+ route blue",
             "+ route blue",
             "+ endpoint geneve",
+            "+ flood-program eth0",
+            "+ flood-program veth-a",
+            "+ flood blue",
             "+ program eth0",
             "+ program veth-a",
         ]
@@ -144,6 +159,9 @@ fn what_is_referred_to_comes_first() {
         [
             "- program eth0",
             "- program veth-a",
+            "- flood-program eth0",
+            "- flood-program veth-a",
+            "- flood blue",
             "- endpoint geneve",
             "- route blue",
             "- route blue",
@@ -174,6 +192,7 @@ fn what_is_there_changes_in_place() {
             "~ tunnel t",
             "~ route blue",
             "~ endpoint geneve",
+            "~ flood blue",
             "~ program veth-a",
         ]
     );

@@ -115,7 +115,7 @@ proptest! {
         check_apply(&fake, &b)?;
         down(&fake);
         prop_assert_eq!(live(&fake).state, State::default());
-        prop_assert!(fake.world().links.is_empty());
+        prop_assert!(fake.world().links.is_empty() && fake.world().flood_links.is_empty());
     }
 
     #[test]
@@ -169,6 +169,7 @@ proptest! {
             if how == 5 && !empty {
                 let mut now = live(&fake).state;
                 now.links = before_state.links.clone();
+                now.flood_links = before_state.flood_links.clone();
                 prop_assert_eq!(&now, &before_state);
             } else {
                 if how != 7 {

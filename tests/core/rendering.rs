@@ -24,14 +24,14 @@ fn text(plan: &Plan) -> String {
 #[test]
 fn everything_is_made() {
     let plan = plan(&full(), &State::default());
-    assert_eq!(render::summary(&plan), "12 to add, 1 to change, 0 to remove");
+    assert_eq!(render::summary(&plan), "15 to add, 1 to change, 0 to remove");
     golden("add.txt", &text(&plan));
 }
 
 #[test]
 fn everything_is_changed() {
     let plan = plan(&other(), &full());
-    assert_eq!(render::summary(&plan), "0 to add, 8 to change, 0 to remove");
+    assert_eq!(render::summary(&plan), "0 to add, 9 to change, 0 to remove");
     golden("change.txt", &text(&plan));
     let json = serde_json::to_string_pretty(&render::json(&plan)).unwrap() + "\n";
     golden("change.json", &json);
@@ -40,11 +40,11 @@ fn everything_is_changed() {
 #[test]
 fn everything_is_removed() {
     let plan = plan(&State::default(), &full());
-    assert_eq!(render::summary(&plan), "0 to add, 1 to change, 12 to remove");
+    assert_eq!(render::summary(&plan), "0 to add, 1 to change, 15 to remove");
     golden("remove.txt", &text(&plan));
     let json = render::json(&plan);
     let steps = json.as_array().unwrap();
-    assert_eq!(steps.len(), 13);
+    assert_eq!(steps.len(), 16);
     for step in steps {
         // A setting does not go: it is put back.
         let wanted = if step["kind"] == "setting" { (Some("change"), false) } else { (Some("remove"), true) };

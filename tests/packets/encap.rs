@@ -7,11 +7,13 @@ use mptm::kernel::Program;
 use mptm::reason::Reason;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMP, Ipv4, Ipv6, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP, TYPE_IPV4,
-    TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
+    ArpOperation, BROADCAST, Ethernet, Extension, ICMP, Ipv4, Ipv6, MORE_FRAGMENTS, SCTP, TCP, TYPE_ARP,
+    TYPE_IPV4, TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, UDP, arp, tcp, udp,
 };
 use crate::lab::*;
 use crate::oracle::Outcome;
+use crate::wide::behind6;
+use crate::world::Kind;
 
 /// Name, ifindex of the interface, frame, outcome.
 type Case = (&'static str, u32, Vec<u8>, Outcome);
@@ -357,4 +359,47 @@ fn source_ports() {
         })
         .collect();
     assert!(quarters.iter().all(|count| *count > 300), "{quarters:?}: ports are spread over the range");
+}
+
+/// The same over IPv6, whose first fragment has headers that the others have not; and of flow labels.
+#[test]
+fn source_ports_and_flow_labels_of_ipv6() {
+    let Some(mut lab) = Lab::new("encap::source_ports_and_flow_labels_of_ipv6") else { return };
+    let red = lab.red;
+    let id = lab.which(|tunnel| tunnel.is_ipv6() && tunnel.kind == Kind::VXLAN)[0];
+    let ip = Ipv6::new(RED_IP6, behind6(id), UDP);
+    let mut own = |packet: Vec<u8>| {
+        let frame = leaving(TYPE_IPV6).encode(&packet);
+        let run = lab.node.run(Program::Encap, red, &frame);
+        lab.node.own(&"flows of IPv6", id.into(), &frame, &run.frame)
+    };
+    // Destination options between the fragment header and UDP are in the first fragment alone.
+    let options = Extension::DestinationOptions(vec![0; 4]);
+    let datagram =
+        Ipv6 { protocol: UDP, ..ip.clone() }.extension(options.clone()).encode(&udp(1, 2, &[1; 200]));
+    let fragmentable = &datagram[40..];
+    let mut fragment = |offset: usize, end: usize, more| {
+        let header = Extension::Fragment { offset: offset as u16 / 8, more, id: 7 };
+        let part = Ipv6 { protocol: options.number(), ..ip.clone() }.extension(header);
+        own(part.encode(&fragmentable[offset..end]))
+    };
+    let fragments =
+        [fragment(0, 80, true), fragment(80, 160, true), fragment(160, fragmentable.len(), false)];
+    assert!(fragments.iter().all(|own| *own == fragments[0]), "{fragments:?}: one datagram, one flow");
+
+    let (mut ports, mut labels) = (BTreeSet::new(), BTreeSet::new());
+    for flow in 0..1000_u16 {
+        for packet in [
+            ip.encode(&udp(1000 + flow, 2000, b"x")),
+            // Extension headers don't hide the ports.
+            ip.clone().extension(options.clone()).encode(&udp(1000 + flow, 3000, b"x")),
+        ] {
+            let own = own(packet);
+            ports.insert(own.port);
+            labels.insert(own.label);
+        }
+    }
+    // 2000 throws at 16384 ports and 2^20 labels.
+    assert!(ports.len() > 1800, "2000 flows take only {} ports", ports.len());
+    assert!(labels.len() > 1980, "2000 flows take only {} labels", labels.len());
 }

@@ -203,6 +203,30 @@ impl Lab {
         self.node.world.routes = routes;
     }
 
+    /// The interface's own MAC address.
+    pub fn own_mac(&self, ifindex: u32) -> Mac {
+        self.node.world.interface(ifindex).expect("an interface of the lab").mac
+    }
+
+    /// Those tunnels among the ones of every kind.
+    pub fn which(&self, is_one: impl Fn(&Tunnel) -> bool) -> Vec<u8> {
+        self.wide.iter().copied().filter(|id| is_one(&self.tunnel(*id))).collect()
+    }
+
+    /// Changes the tunnels of every kind, at both ends.
+    pub fn change_tunnels(&mut self, mut change: impl FnMut(&mut Tunnel)) {
+        let mut world = self.node.world.clone();
+        for id in &self.wide {
+            let near =
+                world.tunnels.iter_mut().find(|tunnel| tunnel.id == u32::from(*id)).expect("it is there");
+            change(near);
+            let far = self.far_end(near);
+            let place = world.tunnels.iter().position(|tunnel| tunnel.id == far.id).expect("it is there");
+            world.tunnels[place] = far;
+        }
+        self.node.replace_tunnels(world.tunnels);
+    }
+
     pub fn tunnel(&self, id: u8) -> Tunnel {
         self.node.world.tunnel(id.into()).expect("a tunnel of the lab").clone()
     }

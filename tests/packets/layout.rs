@@ -1,12 +1,18 @@
 //! Frames that lie in memory as drivers may lay them: little in the first buffer, little room before it.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use mptm::kernel::Program;
 use mptm::reason::Reason;
 
+use crate::common::frame::{Ipv6, TYPE_IPV6, UDP, udp};
 use crate::lab::*;
 use crate::oracle::Outcome;
 use crate::raw::Layout;
 use crate::samples::samples;
+use crate::wide::behind6;
+use crate::world::Kind;
 
 /// Where the first buffer ends must not matter.
 #[test]
@@ -30,7 +36,14 @@ fn short_first_buffers() {
 #[test]
 fn little_headroom() {
     let Some(mut lab) = Lab::new("layout::little_headroom") else { return };
-    for (id, header) in [(GENEVE, 50), (VLAN, 4), (GENEVE_OPTIONS, 66), (OUTER_OPTIONS, 90)] {
+    // The longest header that a file can make: GENEVE over IPv6, with options of 120 bytes.
+    let long = lab.which(|tunnel| tunnel.is_ipv6() && tunnel.kind == Kind::GENEVE)[0];
+    lab.change_tunnels(|tunnel| {
+        if tunnel.id == u32::from(long) {
+            tunnel.kind = Kind::Geneve { options: vec![(1, 2, vec![3; 116])], ip: false };
+        }
+    });
+    for (id, header) in [(GENEVE, 50), (VLAN, 4), (GENEVE_OPTIONS, 66), (OUTER_OPTIONS, 90), (long, 190)] {
         let frame = datagram(RED_IP, behind(id), 100);
         let fits = Outcome::Encapsulated { tunnel: id.into(), inner: frame.clone() };
         for (room, outcome) in [(header + 2, &fits), (header - 4, &Outcome::Drop(Reason::NoRoom))] {
@@ -40,6 +53,48 @@ fn little_headroom() {
             let Some(run) = lab.node.run_as(layout, Program::Encap, lab.red, &frame) else { return };
             let name = format!("tunnel {id}, {room} bytes of headroom");
             lab.node.tally_run(&name, Program::Encap, lab.red, &frame, outcome, &run);
+        }
+    }
+    lab.node.check_tally();
+}
+
+/// An answer needs room for its own headers, too.
+#[test]
+fn little_headroom_for_answers() {
+    let Some(mut lab) = Lab::new("layout::little_headroom_for_answers") else { return };
+    let frame = datagram(RED_IP, behind(NARROW), 1500);
+    // An IPv4 header and 8 bytes of ICMP.
+    for room in [30, 28, 24] {
+        let metadata = (256 - 40 - room) / 4 * 4;
+        let layout = Layout { metadata, linear: frame.len() };
+        let Some(run) = lab.node.run_as(layout, Program::Encap, lab.red, &frame) else { return };
+        let outcome = if room < 28 {
+            Outcome::Drop(Reason::NoRoom)
+        } else {
+            lab.node.world.judge(Program::Encap, lab.red, &frame)
+        };
+        let name = format!("{room} bytes of headroom");
+        lab.node.tally_run(&name, Program::Encap, lab.red, &frame, &outcome, &run);
+    }
+    lab.node.check_tally();
+}
+
+/// What is too big is answered wherever it lies.
+#[test]
+fn short_first_buffers_of_what_is_too_big() {
+    let Some(mut lab) = Lab::new("layout::short_first_buffers_of_what_is_too_big") else { return };
+    lab.change_tunnels(|tunnel| tunnel.mtu = 1400);
+    let id = lab.wide[0];
+    let ipv6 = Ipv6::new(RED_IP6, behind6(id), UDP).encode(&udp(1, 2, &[7; 2000]));
+    for frame in [datagram(RED_IP, behind(id), 2000), leaving(TYPE_IPV6).encode(&ipv6)] {
+        for linear in [14, 15, 20, 33, 34, 42, 60, 62, 100, 500, 1300, 1400, 2000] {
+            // As many answers as a CPU gives.
+            sleep(Duration::from_millis(2));
+            let layout = Layout { metadata: 0, linear };
+            let Some(run) = lab.node.run_as(layout, Program::Encap, lab.red, &frame) else { return };
+            let outcome = lab.node.world.judge(Program::Encap, lab.red, &frame);
+            let name = format!("{linear} bytes in the first buffer");
+            lab.node.tally_run(&name, Program::Encap, lab.red, &frame, &outcome, &run);
         }
     }
     lab.node.check_tally();

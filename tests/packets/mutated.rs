@@ -15,7 +15,8 @@ const MUTATIONS: u64 = 1_000_000;
 /// Larger than one buffer.
 const LONGEST: usize = 6000;
 
-fn number(variable: &str) -> Option<u64> {
+/// The number in an environment variable.
+pub fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }

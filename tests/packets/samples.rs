@@ -12,6 +12,7 @@ use crate::common::frame::{
     udp_with_checksum, with_transport_checksum,
 };
 use crate::lab::*;
+use crate::patched::inserted;
 use crate::wide::behind6;
 use crate::world::Own;
 
@@ -82,29 +83,40 @@ fn arp_frames(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<Vec<u8>> {
     ]
 }
 
+/// A solicitation with its asker's MAC address.
+pub fn solicitation(source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
+    solicitation_with(source, target, &link_layer_option(SOURCE_LINK_LAYER, RED_MAC))
+}
+
+fn solicitation_with(source: Ipv6Addr, target: Ipv6Addr, option: &[u8]) -> Vec<u8> {
+    let group = solicited_node(target);
+    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, group, ICMPV6) };
+    let message = neighbour_solicitation((source, group), target, option);
+    Ethernet::new(group_mac(group.into()), RED_MAC, TYPE_IPV6).encode(&ip.encode(&message))
+}
+
+/// An answer to one.
+pub fn advertisement(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<u8> {
+    let option = link_layer_option(TARGET_LINK_LAYER, RED_MAC);
+    let message = neighbour_advertisement((source, destination), NA_SOLICITED, source, &option);
+    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, destination, ICMPV6) };
+    mac(TYPE_IPV6).encode(&ip.encode(&message))
+}
+
 /// Neighbour discovery.
 fn nd_frames(source: Ipv6Addr, destination: Ipv6Addr) -> Vec<Vec<u8>> {
-    let group = solicited_node(destination);
-    let solicit = |source, option: &[u8]| {
-        let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, group, ICMPV6) };
-        let message = neighbour_solicitation((source, group), destination, option);
-        Ethernet::new(group_mac(group.into()), RED_MAC, TYPE_IPV6).encode(&ip.encode(&message))
-    };
-    let advertisement = neighbour_advertisement(
-        (source, destination),
-        NA_SOLICITED,
-        source,
-        &link_layer_option(TARGET_LINK_LAYER, RED_MAC),
-    );
-    let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(source, destination, ICMPV6) };
     let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, source.segments()[7]);
-    let own_mac = link_layer_option(SOURCE_LINK_LAYER, RED_MAC);
     vec![
-        solicit(source, &own_mac),
-        solicit(link_local, &own_mac),
-        solicit(Ipv6Addr::UNSPECIFIED, &[]),
-        mac(TYPE_IPV6).encode(&ip.encode(&advertisement)),
+        solicitation(source, destination),
+        solicitation(link_local, destination),
+        solicitation_with(Ipv6Addr::UNSPECIFIED, destination, &[]),
+        advertisement(source, destination),
     ]
+}
+
+/// From red to what is behind a tunnel: ARP, and neighbour discovery.
+pub fn resolution(id: u8) -> Vec<Vec<u8>> {
+    [arp_frames(RED_IP, behind(id)), nd_frames(RED_IP6, behind6(id))].concat()
 }
 
 /// From one inner address to another: every kind of frame with an IP packet.
@@ -121,6 +133,13 @@ fn ip_frames(ipv4: (Ipv4Addr, Ipv4Addr), ipv6: (Ipv6Addr, Ipv6Addr)) -> Vec<Vec<
     // The shortest of them, an echo request, padded to what Ethernet wants.
     all[9].resize(60, 0);
     all
+}
+
+/// An outer frame over IPv6, with what Linux puts before its payload, and another extension header.
+fn behind_extensions(outer: &[u8]) -> Vec<u8> {
+    let mut frame = outer.to_vec();
+    let next = std::mem::replace(&mut frame[20], 0);
+    inserted(&frame, 54, &[60, 0, 1, 4, 0, 0, 0, 0, next, 0, 4, 1, 4, 1, 1, 0])
 }
 
 /// The lab's frames, both ways, each of which is forwarded or answered.
@@ -168,7 +187,7 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
     gateway.into_iter().filter(|frame| frame[0] & 1 != 0).for_each(|frame| leave(lab.red, frame));
 
     let mut sequence = 0;
-    let mut arrive = |id, inner: &[u8]| {
+    let mut arrive = |all: &mut Vec<Sample>, id, inner: &[u8]| {
         sequence += 1;
         let own = Own { port: 50000, sequence, ip_id: 7, label: 0x54321 };
         let frame = lab.tunnel(id).arriving_as(inner, own);
@@ -176,20 +195,24 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
     };
     for id in narrow {
         for packet in ipv4_packets(behind(id), RED_IP) {
-            arrive(id, &mac(TYPE_IPV4).encode(&packet));
+            arrive(&mut all, id, &mac(TYPE_IPV4).encode(&packet));
         }
-        arp_frames(behind(id), RED_IP).iter().for_each(|frame| arrive(id, frame));
+        arp_frames(behind(id), RED_IP).iter().for_each(|frame| arrive(&mut all, id, frame));
     }
     for packet in ipv4_packets(behind(GENEVE), RED_PAIR_IP) {
-        arrive(PAIR, &mac(TYPE_IPV4).encode(&packet));
+        arrive(&mut all, PAIR, &mac(TYPE_IPV4).encode(&packet));
     }
     for id in &lab.wide {
         for frame in ip_frames((behind(*id), RED_IP), (behind6(*id), RED_IP6)) {
-            arrive(*id, &frame);
+            arrive(&mut all, *id, &frame);
+        }
+        if lab.tunnel(*id).is_ipv6() {
+            let last = all.last_mut().expect("just made");
+            last.frame = behind_extensions(&last.frame);
         }
         if !lab.tunnel(*id).kind.carries_ip() {
             for frames in [arp_frames(behind(*id), RED_IP), nd_frames(behind6(*id), RED_IP6)] {
-                frames.iter().for_each(|frame| arrive(*id, frame));
+                frames.iter().for_each(|frame| arrive(&mut all, *id, frame));
             }
         }
     }

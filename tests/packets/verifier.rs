@@ -18,13 +18,16 @@ const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verified-instru
 const TOLERANCE: u32 = 20;
 
 /// By program, from the kernel: the instructions that the verifier went through.
-fn verified(lab: &Lab) -> BTreeMap<&'static str, u32> {
-    let links = lab.node.plane.links().unwrap();
+fn verified(lab: &mut Lab) -> BTreeMap<&'static str, u32> {
+    lab.node.plane.attach_flood("red", lab.red).unwrap();
+    let mut links = lab.node.plane.links().unwrap();
+    links.append(&mut lab.node.plane.flood_links().unwrap());
     let attached: BTreeMap<u32, Program> =
         links.values().filter_map(|link| Some((link.program_id, link.program?))).collect();
     let all: BTreeMap<&'static str, u32> = ProgInfoIter::with_query_opts(ProgInfoQueryOptions::default())
         .filter_map(|info| Some((attached.get(&info.id)?.name(), info.verified_insns)))
         .collect();
+    lab.node.plane.detach_flood("red").unwrap();
     assert_eq!(all.len(), Program::ALL.len(), "{all:?}: the lab attaches every program");
     all
 }
@@ -54,8 +57,8 @@ fn parse(text: &str) -> BTreeMap<(String, String), u32> {
 
 #[test]
 fn instructions() {
-    let Some(lab) = Lab::new("verifier::instructions") else { return };
-    let now = verified(&lab);
+    let Some(mut lab) = Lab::new("verifier::instructions") else { return };
+    let now = verified(&mut lab);
     let place = place();
     let mut record = parse(&fs::read_to_string(Path::new(RECORD)).unwrap());
     if env::var_os("MPTM_BLESS").is_some() {

@@ -61,10 +61,23 @@ fn address(site: &Site, device: &str, length: &str) -> Container {
 
 /// The far end of a row with both inner families, with IPv6 on node 2 already.
 pub fn addressed_over(site: &Site, row: &str, outer: Family, mtu: u64) -> Option<Container> {
-    device_over(site, row, outer, mtu)?;
+    let mut v6_device = "tun0";
+    if row == "ipip" {
+        // One device for each inner family.
+        let ends = format!("local {} remote {}", outer.outer()[1], outer.outer()[0]);
+        for (device, kind) in [("tun0", "ipip"), ("tun1", "sit")] {
+            if !has_device(&site.nodes[1].netns, &format!("name {device} type {kind} {ends}")) {
+                return None;
+            }
+            ip(&format!("-n {} link set {device} up mtu {mtu}", site.nodes[1].name));
+        }
+        v6_device = "tun1";
+    } else {
+        device_over(site, row, outer, mtu)?;
+    }
     let far = address(site, "tun0", "/24");
     let address = far.at(Family::V6).address;
-    ip(&format!("-n {} addr add {address}/120 dev tun0 nodad", site.nodes[1].name));
+    ip(&format!("-n {} addr add {address}/120 dev {v6_device} nodad", site.nodes[1].name));
     Some(far)
 }
 
@@ -93,6 +106,8 @@ pub fn segment_routing(site: &Site, inner: Family, mode: &str, mtu: u64) -> Cont
     exec(node, "ip", &format!("-6 route replace {segment}/128 encap seg6local action {action} dev u2"));
     let source = far.split('/').next().unwrap();
     let segments = format!("encap seg6 mode {mode} segs {}", Family::V6.outer()[0]);
+    // Linux keeps room for an IPv6 header and a routing header of one segment, needed or not.
+    let mtu = mtu + 40 + 24;
     exec(node, "ip", &format!("route replace {remote} {segments} dev u2 src {source} mtu {mtu}"));
     Container { netns: node.clone(), address: source.parse().unwrap() }
 }

@@ -11,6 +11,7 @@ mod traffic;
 
 mod decode;
 mod devices;
+mod flood;
 mod kernel;
 mod matrix;
 mod outer;

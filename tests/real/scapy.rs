@@ -58,6 +58,8 @@ pub fn against_scapy(row: &Row, outer: Family) {
         site.add_ipv6(&[&c1]);
         // What XDP redirects to it arrives, and is not merged.
         site.nodes[1].apply("[interface.u2]\nrole = \"pass\"\n");
+        // A packet socket may not send a frame with two tags that is as long as the wire takes it.
+        ip(&format!("-n {} link set u2 mtu 1504", site.nodes[1].name));
         let [near, far] = [mac(&site.nodes[0].netns, "u1"), mac(&site.nodes[1].netns, "u2")];
         let outer_addresses = outer.outer();
         let settings = json!({

@@ -73,7 +73,7 @@ fn quiet(netns: &NetnsRef) {
 
 /// IPv6 in a namespace with a device: addresses that are good at once, and nothing that is sent unasked but group
 /// reports.
-fn with_ipv6(netns: &NetnsRef, device: &str) {
+pub fn with_ipv6(netns: &NetnsRef, device: &str) {
     let all = ["accept_ra=0", "router_solicitations=0", "accept_dad=0", "dad_transmits=0", "disable_ipv6=0"];
     let of_each = |of| all.map(|setting| format!("net.ipv6.conf.{of}.{setting}")).join(" ");
     exec(netns, "sysctl", &format!("-qw {}", ["default", device, "all"].map(of_each).join(" ")));

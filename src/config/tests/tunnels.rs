@@ -109,7 +109,7 @@ pub(super) fn tunnel(number: usize) -> impl Strategy<Value = (Name, Tunnel)> {
             remote_mac,
             inner: own_nets(1000 + number, &inner),
             // Those of all workloads: the first has them.
-            from: from.map_or(Vec::new(), |lens| own_nets(0, &lens)),
+            from: from.as_ref().map_or(Vec::new(), |lens| own_nets(0, lens)),
             src_port: if has_udp { src_port } else { SourcePort::Flow },
             // One for each protocol.
             dst_port: if has_udp { 1000 + protocol as u16 } else { 0 },
@@ -129,7 +129,7 @@ pub(super) fn tunnel(number: usize) -> impl Strategy<Value = (Name, Tunnel)> {
             inner_mac: inner_mac.filter(|_| is_ethernet),
             mtu,
             mss_clamp,
-            flood: is_ethernet && flood,
+            flood: is_ethernet && flood && from.is_none(),
             redirect: redirect || !has_ip,
             debug,
         };

@@ -47,6 +47,9 @@ impl World {
     /// Puts programs in the place of the pinned ones, there and in the links; the answer is those.
     fn exchange(&mut self, programs: BTreeMap<Program, u32>) -> BTreeMap<Program, u32> {
         let old = std::mem::replace(&mut self.pinned, programs);
+        for link in self.flood_links.values_mut().filter(|link| old[&Program::Flood] == link.program_id) {
+            link.program_id = self.pinned[&Program::Flood];
+        }
         for link in self.links.values_mut() {
             let Some((program, _)) = old.iter().find(|(_, id)| **id == link.program_id) else { continue };
             link.program_id = self.pinned[program];
@@ -57,6 +60,15 @@ impl World {
             }
         }
         old
+    }
+
+    fn describe(&self, links: &BTreeMap<String, XdpLink>) -> BTreeMap<String, PinnedLink> {
+        let program = |id| self.pinned.iter().find(|(_, pinned)| **pinned == id).map(|(program, _)| *program);
+        let links = links.iter().map(|(name, XdpLink { ifindex, program_id })| {
+            let (ifindex, program_id) = (*ifindex, *program_id);
+            (name.clone(), PinnedLink { ifindex, program_id, program: program(program_id) })
+        });
+        links.collect()
     }
 
     fn pinned(&self, program: Program) -> Result<u32, KernelError> {
@@ -128,7 +140,7 @@ impl DataPlane for Fake {
     fn destroy(&mut self) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot remove the pin directory".into())?;
-        assert!(world.links.is_empty(), "the links must be gone");
+        assert!(world.links.is_empty() && world.flood_links.is_empty(), "the links must be gone");
         world.maps = None;
         let World { pinned, replaced, programs, .. } = &mut *world;
         for id in pinned.values().chain(replaced.values()) {
@@ -172,13 +184,7 @@ impl DataPlane for Fake {
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
         let world = self.world();
-        let program =
-            |id| world.pinned.iter().find(|(_, pinned)| **pinned == id).map(|(program, _)| *program);
-        let links = world.links.iter().map(|(name, XdpLink { ifindex, program_id })| {
-            let (ifindex, program_id) = (*ifindex, *program_id);
-            (name.clone(), PinnedLink { ifindex, program_id, program: program(program_id) })
-        });
-        Ok(links.collect())
+        Ok(world.describe(&world.links))
     }
 
     fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
@@ -225,6 +231,39 @@ impl DataPlane for Fake {
             && let Some(device) = world.namespaces[0].devices.get_mut(&link.ifindex)
         {
             device.xdp.take_if(|xdp| xdp.program_id == link.program_id);
+        }
+        Ok(())
+    }
+
+    fn flood_links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
+        let world = self.world();
+        Ok(world.describe(&world.flood_links))
+    }
+
+    fn attach_flood(&mut self, name: &str, ifindex: u32) -> Result<(), KernelError> {
+        let what = || format!("cannot attach mptm_flood to {name}");
+        let mut world = self.world();
+        world.change(what)?;
+        let program_id = world.pinned(Program::Flood)?;
+        if !world.has_tcx {
+            return Err(refused(what(), libc::EINVAL));
+        }
+        if !world.namespaces[0].devices.contains_key(&ifindex) {
+            return Err(refused(what(), libc::ENODEV));
+        }
+        let link = XdpLink { ifindex, program_id };
+        if world.flood_links.contains_key(name) || world.flood_links.values().any(|other| *other == link) {
+            return Err(refused(what(), libc::EEXIST));
+        }
+        world.flood_links.insert(name.to_owned(), link);
+        Ok(())
+    }
+
+    fn detach_flood(&mut self, name: &str) -> Result<(), KernelError> {
+        let mut world = self.world();
+        if world.flood_links.contains_key(name) {
+            world.change(|| format!("cannot detach mptm_flood from {name}"))?;
+            world.flood_links.remove(name);
         }
         Ok(())
     }

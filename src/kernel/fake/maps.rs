@@ -45,6 +45,7 @@ fn shape(map: Map) -> Shape {
         Map::UdpPorts => (Kind::Array, 4, PORTS, 1),
         Map::Active => (Kind::Array, 4, 4, tunnels),
         Map::Tunnels => (Kind::Array, 4, size_of::<abi::Tunnel>(), 2 * tunnels),
+        Map::Floods => (Kind::Hash, 4, size_of::<abi::Flood>(), abi::MAX_FLOODS as usize),
         Map::TunnelState => (Kind::Array, 4, size_of::<abi::TunnelState>(), tunnels),
         Map::TunnelStats => (Kind::PerCpu, 4, size_of::<abi::TunnelStats>(), tunnels),
         Map::Actions => {

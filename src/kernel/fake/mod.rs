@@ -64,6 +64,10 @@ pub struct World {
     pub replaced: BTreeMap<Program, u32>,
     /// The pinned links.
     pub links: BTreeMap<String, XdpLink>,
+    /// Those of mptm_flood.
+    pub flood_links: BTreeMap<String, XdpLink>,
+    /// Whether tc programs have links: since Linux 6.6.
+    pub has_tcx: bool,
     /// Loaded programs and their names.
     pub programs: BTreeMap<u32, String>,
     /// How often something was changed, or was to be.
@@ -86,6 +90,8 @@ impl Default for World {
             pinned: BTreeMap::new(),
             replaced: BTreeMap::new(),
             links: BTreeMap::new(),
+            flood_links: BTreeMap::new(),
+            has_tcx: true,
             programs: BTreeMap::new(),
             changes: 0,
             fail_at: None,
@@ -238,7 +244,8 @@ impl World {
     pub fn delete_device(&mut self, namespace: usize, ifindex: u32) {
         let Some(device) = self.namespaces[namespace].devices.remove(&ifindex) else { return };
         if namespace == 0 {
-            self.links.values_mut().filter(|link| link.ifindex == ifindex).for_each(|link| link.ifindex = 0);
+            let links = self.links.values_mut().chain(self.flood_links.values_mut());
+            links.filter(|link| link.ifindex == ifindex).for_each(|link| link.ifindex = 0);
             self.routes.retain(|route| route.ifindex != ifindex);
             self.neighbours.retain(|(at, _), _| *at != ifindex);
             if let Some(maps) = &mut self.maps {

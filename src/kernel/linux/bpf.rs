@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -147,14 +147,72 @@ impl BpfDataPlane {
         Ok(())
     }
 
-    /// The live links that run one of the pinned programs, and which.
-    fn users(&self) -> Result<Vec<(String, Program)>, KernelError> {
-        let links = self.links()?.into_iter().filter(|(_, link)| link.ifindex != 0);
-        Ok(links.filter_map(|(name, link)| Some((name, link.program?))).collect())
+    /// The pins of the live links that run one of the pinned programs, and which.
+    fn users(&self) -> Result<Vec<(PathBuf, Program)>, KernelError> {
+        let xdp = self.links()?.into_iter().map(|(name, link)| (self.pins.link(&name), link));
+        let flood = self.flood_links()?.into_iter().map(|(name, link)| (self.pins.flood_link(&name), link));
+        let links = xdp.chain(flood).filter(|(_, link)| link.ifindex != 0);
+        Ok(links.filter_map(|(path, link)| Some((path, link.program?))).collect())
+    }
+
+    /// Puts a pinned program in the place of the one that a pinned link has.
+    fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
+        let what = || format!("cannot replace the program of {} by {}", path.display(), program.name());
+        let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
+        bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
+    }
+
+    /// Of pinned links: where they are attached, as `ifindex` knows, and what they run.
+    fn describe(
+        &self,
+        pins: io::Result<Vec<(String, PathBuf)>>,
+        ifindex: fn(&LinkTypeInfo) -> Option<u32>,
+    ) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
+        if !self.pins.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let mut programs = BTreeMap::new();
+        for program in Program::ALL {
+            // A pin that somebody removed shows as drift where its program is needed.
+            if let Ok(handle) = self.program(program) {
+                programs.insert(handle.id(), program);
+            }
+        }
+        let links = pins.map_err(|error| KernelError::new("cannot list the pinned links", error))?;
+        links
+            .into_iter()
+            .map(|(name, path)| {
+                let wrong =
+                    |error| KernelError::new(format!("cannot open the link {}", path.display()), error);
+                let info =
+                    Link::open(&path).and_then(|link| link.info()).map_err(|error| wrong(cause(&error)))?;
+                let ifindex =
+                    ifindex(&info.info).ok_or_else(|| wrong(io::Error::from(io::ErrorKind::InvalidData)))?;
+                let program = programs.get(&info.prog_id).copied();
+                Ok((name, PinnedLink { ifindex, program_id: info.prog_id, program }))
+            })
+            .collect()
+    }
+
+    /// Detaches a link and removes its pin; a dead one, too.
+    fn remove_link(name: &str, path: &Path) -> Result<(), KernelError> {
+        let what = || format!("cannot detach the program from {name}");
+        if !path.exists() {
+            return Ok(());
+        }
+        let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
+        match link.detach() {
+            // The device is gone, and took the program with it.
+            Err(error) if !matches!(cause(&error).raw_os_error(), Some(libc::EINVAL | libc::ENOLINK)) => {
+                return Err(KernelError::new(what(), cause(&error)));
+            }
+            _ => {}
+        }
+        remove_file(path)
     }
 
     /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of the links.
-    fn swap_programs(&mut self, users: &[(String, Program)]) -> Result<(), KernelError> {
+    fn swap_programs(&mut self, users: &[(PathBuf, Program)]) -> Result<(), KernelError> {
         for program in Program::ALL {
             let path = self.pins.program(program.name());
             let new = self.pins.program(&format!("{}-new", program.name()));
@@ -162,11 +220,11 @@ impl BpfDataPlane {
                 KernelError::new(format!("cannot replace the pin {}", path.display()), error)
             })?;
         }
-        users.iter().try_for_each(|(name, program)| self.update_link(name, *program))
+        users.iter().try_for_each(|(path, program)| self.update(path, *program))
     }
 
     /// Puts programs that were replaced back into pins and links.
-    fn put_back(&mut self, users: &[(String, Program)]) -> Result<(), KernelError> {
+    fn put_back(&mut self, users: &[(PathBuf, Program)]) -> Result<(), KernelError> {
         self.drop_new_programs();
         for (program, handle) in std::mem::take(&mut self.replaced) {
             let path = self.pins.program(&format!("{}-new", program.name()));
@@ -382,32 +440,10 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
-        if !self.pins.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let mut programs = BTreeMap::new();
-        for program in Program::ALL {
-            // A pin that somebody removed shows as drift where its program is needed.
-            if let Ok(handle) = self.program(program) {
-                programs.insert(handle.id(), program);
-            }
-        }
-        let links =
-            self.pins.links().map_err(|error| KernelError::new("cannot list the pinned links", error))?;
-        links
-            .into_iter()
-            .map(|(name, path)| {
-                let wrong =
-                    |error| KernelError::new(format!("cannot open the link {}", path.display()), error);
-                let info =
-                    Link::open(&path).and_then(|link| link.info()).map_err(|error| wrong(cause(&error)))?;
-                let LinkTypeInfo::Xdp(xdp) = &info.info else {
-                    return Err(wrong(io::Error::from(io::ErrorKind::InvalidData)));
-                };
-                let program = programs.get(&info.prog_id).copied();
-                Ok((name, PinnedLink { ifindex: xdp.ifindex, program_id: info.prog_id, program }))
-            })
-            .collect()
+        self.describe(self.pins.links(), |info| match info {
+            LinkTypeInfo::Xdp(xdp) => Some(xdp.ifindex),
+            _ => None,
+        })
     }
 
     fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
@@ -444,20 +480,36 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn detach(&mut self, name: &str) -> Result<(), KernelError> {
-        let path = self.pins.link(name);
-        let what = || format!("cannot detach the program from {name}");
-        if !path.exists() {
-            return Ok(());
-        }
-        let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
-        match link.detach() {
-            // The device is gone, and took the program with it.
-            Err(error) if cause(&error).raw_os_error() != Some(libc::EINVAL) => {
-                return Err(KernelError::new(what(), cause(&error)));
+        Self::remove_link(name, &self.pins.link(name))
+    }
+
+    fn flood_links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
+        self.describe(self.pins.flood_links(), |info| match info {
+            LinkTypeInfo::Tcx(tcx) => Some(tcx.ifindex),
+            _ => None,
+        })
+    }
+
+    fn attach_flood(&mut self, name: &str, ifindex: u32) -> Result<(), KernelError> {
+        let link = bpf_calls::create_tcx_link(self.program(Program::Flood)?, ifindex).map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EINVAL) => Some("tc programs have links since Linux 6.6: flood = true needs that"),
+                Some(libc::EPERM) => Some(RIGHTS),
+                _ => None,
+            };
+            let error = KernelError::new(format!("cannot attach mptm_flood to {name}"), error);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
             }
-            _ => {}
-        }
-        remove_file(&path)
+        })?;
+        let path = self.pins.flood_link(name);
+        bpf_calls::pin(&link, &path)
+            .map_err(|error| KernelError::new(format!("cannot pin the link {}", path.display()), error))
+    }
+
+    fn detach_flood(&mut self, name: &str) -> Result<(), KernelError> {
+        Self::remove_link(name, &self.pins.flood_link(name))
     }
 
     fn program_name(&self, id: u32) -> Result<String, KernelError> {

@@ -27,16 +27,28 @@ pub fn create_xdp_link(program: impl AsFd, ifindex: u32, mode: Mode) -> io::Resu
         flags: mode_flag(mode),
         ..Default::default()
     };
+    create_link(program, ifindex, libbpf_sys::BPF_XDP, &opts)
+}
+
+/// BPF_LINK_CREATE for tc, before all that is there already.
+pub fn create_tcx_link(program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: libbpf_sys::BPF_F_BEFORE,
+        ..Default::default()
+    };
+    create_link(program, ifindex, libbpf_sys::BPF_TCX_INGRESS, &opts)
+}
+
+fn create_link(
+    program: impl AsFd,
+    ifindex: u32,
+    kind: libbpf_sys::bpf_attach_type,
+    opts: &libbpf_sys::bpf_link_create_opts,
+) -> io::Result<OwnedFd> {
     let ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // SAFETY: `opts` is initialised, says its size, and outlives the call; the descriptor is open.
-    let fd = check(unsafe {
-        libbpf_sys::bpf_link_create(
-            program.as_fd().as_raw_fd(),
-            ifindex,
-            libbpf_sys::BPF_XDP,
-            &raw const opts,
-        )
-    })?;
+    let fd = check(unsafe { libbpf_sys::bpf_link_create(program.as_fd().as_raw_fd(), ifindex, kind, opts) })?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

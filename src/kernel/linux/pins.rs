@@ -1,4 +1,4 @@
-//! The pin directory: `maps`, `programs` and `links` below one directory of a bpffs.
+//! The pin directory: `maps`, `programs`, `links` and `flood-links` below one directory of a bpffs.
 
 use std::fs::{self, File};
 use std::io;
@@ -52,9 +52,23 @@ impl Pins {
         self.root.join("links").join(interface.replace('%', "%25").replace('.', "%2e"))
     }
 
-    /// The interfaces that have a link pinned, and the pins.
+    /// The pin of an interface's link of mptm_flood.
+    pub fn flood_link(&self, interface: &str) -> PathBuf {
+        self.root.join(FLOOD_LINKS).join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// The interfaces that have a link of XDP pinned, and the pins.
     pub fn links(&self) -> io::Result<Vec<(String, PathBuf)>> {
-        let entries = match fs::read_dir(self.root.join("links")) {
+        self.list("links")
+    }
+
+    /// The interfaces that have a link of mptm_flood pinned, and the pins.
+    pub fn flood_links(&self) -> io::Result<Vec<(String, PathBuf)>> {
+        self.list(FLOOD_LINKS)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<(String, PathBuf)>> {
+        let entries = match fs::read_dir(self.root.join(dir)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -97,9 +111,9 @@ impl Pins {
         self.release_bpffs()
     }
 
-    /// Makes the three directories.
+    /// Makes the directories.
     fn make(&self) -> Result<(), KernelError> {
-        for dir in ["maps", "programs", "links"] {
+        for dir in ["maps", "programs", "links", FLOOD_LINKS] {
             let dir = self.root.join(dir);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
                 let kind = error.kind();
@@ -194,6 +208,8 @@ impl Pins {
     }
 }
 
+/// The directory of the links of mptm_flood.
+const FLOOD_LINKS: &str = "flood-links";
 /// Where a bpffs is looked for, and mounted if there is none.
 const STANDARD: &str = "/sys/fs/bpf";
 /// The lock against mptm for other network namespaces, which each have their own, is on the directory that the mount

@@ -40,11 +40,11 @@ impl World {
                 edit::address(&mut out, mac);
                 self.forward(slot, out)
             }
-            Target::Tunnel(id) => self.into_tunnel(id, frame, &inner, &interface),
+            Target::Tunnel(id) => self.enter_tunnel(id, frame, &inner, &interface),
         }
     }
 
-    fn into_tunnel(&self, id: u32, frame: &[u8], inner: &Inner, interface: &Interface) -> Outcome {
+    fn enter_tunnel(&self, id: u32, frame: &[u8], inner: &Inner, interface: &Interface) -> Outcome {
         let Some(tunnel) = self.tunnel(id) else { return Outcome::Drop(Reason::NoTunnel) };
         let carries_ip = tunnel.kind.carries_ip();
         if carries_ip && !inner.is_ip() {

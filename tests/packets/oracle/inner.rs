@@ -128,7 +128,9 @@ impl Inner {
     }
 
     pub fn flow(&self) -> Flow {
-        (self.source, self.destination, self.protocol, self.ports)
+        // Of a datagram's fragments, only the first has all of its headers.
+        let protocol = if self.fragment { 0 } else { self.protocol };
+        (self.source, self.destination, protocol, self.ports)
     }
 
     fn arp(frame: &[u8], at: usize) -> Self {

@@ -2,7 +2,7 @@
 
 mod answer;
 mod decap;
-mod edit;
+pub mod edit;
 mod encap;
 pub mod inner;
 mod outer;
@@ -69,6 +69,7 @@ impl World {
                 _ => Outcome::Pass,
             },
             Program::Pass => Outcome::Pass,
+            Program::Flood => unreachable!("it is tc's"),
         }
     }
 

@@ -77,6 +77,11 @@ impl Tunnel {
         for range in self.filled_in() {
             header[range].fill(0);
         }
+        if !self.kind.is_tags() && self.is_ipv6() {
+            // The traffic class lies across two bytes.
+            header[14] &= 0xf0;
+            header[15] &= 0x0f;
+        }
         if self.kind.is_tags() && self.pcp.is_none() {
             for at in (14..header.len()).step_by(4) {
                 header[at] &= 0x0f;
@@ -85,7 +90,8 @@ impl Tunnel {
         header
     }
 
-    /// The bytes of the header that are each packet's own. (A tag's priority is less than one.)
+    /// The bytes of the header that are each packet's own. (Less than a byte is not here: a tag's priority,
+    /// the traffic class.)
     fn filled_in(&self) -> Vec<std::ops::Range<usize>> {
         let mut ranges = Vec::new();
         if self.kind.is_tags() {
