@@ -13,6 +13,8 @@ mod files;
 mod flood;
 #[path = "core/limits.rs"]
 mod limits;
+#[path = "core/partial.rs"]
+mod partial;
 #[path = "core/plans.rs"]
 mod plans;
 #[path = "core/properties.rs"]

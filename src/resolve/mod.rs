@@ -4,11 +4,13 @@
 mod flood;
 mod interfaces;
 mod partial;
+mod patterns;
 mod room;
 mod routes;
 mod settings;
 mod tunnels;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -118,12 +120,27 @@ pub fn resolve(
     live: &Live,
     neighbours: Neighbours,
 ) -> Result<Resolved, Vec<ResolveError>> {
-    let (state, findings, _) = all(&Context { config, net, bpf, live, neighbours, partial: false });
+    let (config, clashes) = spelled_out(config, net)?;
+    let (state, mut findings, _) =
+        all(&Context { config: &config, net, bpf, live, neighbours, partial: false });
+    findings.errors.extend(clashes);
     if findings.errors.is_empty() {
         Ok(Resolved { state, warnings: findings.warnings })
     } else {
         Err(findings.errors)
     }
+}
+
+/// The file with the devices that its patterns match.
+fn spelled_out<'a>(
+    config: &'a Config,
+    net: &dyn Network,
+) -> Result<(Cow<'a, Config>, Vec<ResolveError>), Vec<ResolveError>> {
+    patterns::expand(config, net).map_err(|source| {
+        let hint = source.hint.clone();
+        let what = "cannot look for the devices that patterns match".into();
+        vec![ResolveError { at: None, what, source: Some(source), hint }]
+    })
 }
 
 /// The state as far as it could be settled, all that was found, and the devices.
@@ -155,7 +172,7 @@ fn all(context: &Context<'_>) -> (State, Findings, Ends) {
     settings::resolve(context, &ends, &mut state, &mut findings);
     room::check(&state, &live.state, &mut findings);
     // A file that asks for nothing is a node without a data plane; one of which nothing can be had right now is not.
-    if config.interfaces.is_empty() && config.tunnels.is_empty() && !context.partial {
+    if config.is_empty() && !context.partial {
         state = State::default();
     }
     (state, findings, ends)

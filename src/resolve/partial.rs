@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Neighbours, ResolveError, all};
+use super::{Context, Neighbours, ResolveError, all, spelled_out};
 use crate::config::model::{Config, Location, Name, Role};
 use crate::kernel::{DataPlane as Bpf, Link, Network};
 use crate::state::State;
@@ -44,8 +44,8 @@ pub fn resolve_what_can_be(
     live: &Live,
     excluded: &BTreeSet<Subject>,
 ) -> Result<Partial, Vec<ResolveError>> {
-    let mut config = config.clone();
-    let mut left_out = Vec::new();
+    let (config, mut left_out) = spelled_out(config, net)?;
+    let mut config = config.into_owned();
     excluded.iter().for_each(|subject| remove(&mut config, subject));
     loop {
         let context = Context { config: &config, net, bpf, live, neighbours: Neighbours::Ask, partial: true };

@@ -127,11 +127,14 @@ fn list(
         return Some(list.clone());
     };
     let Some((netns, peer)) = &end.peer else {
-        findings.error(
-            at,
-            format!("interface {name}: addresses = \"peer\", but its other end is not known"),
-            "say peer = { netns = ..., name = ... }, or list the addresses",
-        );
+        // One that a pattern matches may be anybody's, or just about to be made.
+        if at.device.is_none() {
+            findings.error(
+                at,
+                format!("interface {name}: addresses = \"peer\", but its other end is not known"),
+                "say peer = { netns = ..., name = ... }, or list the addresses",
+            );
+        }
         return None;
     };
     match context.net.addresses(netns, peer.ifindex) {

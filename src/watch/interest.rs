@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::config::model::pattern::matches;
 use crate::config::model::{Config, Name};
 use crate::kernel::Link;
 use crate::kernel::linux::{Event, Nsid};
@@ -16,6 +17,8 @@ use crate::state::{RemoteMac, Route, State};
 pub struct Interest {
     /// The interfaces of the file.
     names: BTreeSet<Name>,
+    /// And the patterns of such.
+    patterns: BTreeSet<Name>,
     /// Their devices, whatever they are called now, and the other ends.
     devices: BTreeSet<(Nsid, u32)>,
     /// Outer destinations.
@@ -27,7 +30,11 @@ pub struct Interest {
 impl Interest {
     /// In what a pass over `config` has found: `devices` are those of its interfaces, `state` is what should be.
     pub fn new(config: &Config, devices: &BTreeMap<Name, Link>, state: &State) -> Self {
-        let mut interest = Self { names: config.interfaces.keys().cloned().collect(), ..Self::default() };
+        let mut interest = Self {
+            names: config.interfaces.keys().cloned().collect(),
+            patterns: config.patterns.keys().cloned().collect(),
+            ..Self::default()
+        };
         for link in devices.values() {
             interest.devices.insert((None, link.ifindex));
             interest.devices.extend(link.peer_ifindex.map(|peer| (link.peer_nsid, peer)));
@@ -58,7 +65,9 @@ impl Interest {
         match event {
             Event::Lost => true,
             Event::Link { nsid, ifindex, name } => {
-                self.devices.contains(&(*nsid, *ifindex)) || nsid.is_none() && self.names.contains(name)
+                let is_named =
+                    || self.names.contains(name) || self.patterns.iter().any(|own| matches(own, name));
+                self.devices.contains(&(*nsid, *ifindex)) || nsid.is_none() && is_named()
             }
             Event::Address { nsid, ifindex } => self.devices.contains(&(*nsid, *ifindex)),
             Event::Neighbour { ifindex, address, mac } => {
@@ -88,6 +97,7 @@ mod tests {
         let hop = "10.0.0.2".parse().unwrap();
         Interest {
             names: ["w".into()].into(),
+            patterns: ["veth-*".into()].into(),
             devices: [(None, 3), (Some(7), 2)].into(),
             destinations: ["10.9.0.1".parse().unwrap(), "fd00::1".parse().unwrap()].into(),
             neighbours: [((3, hop), Some(MacAddr([2, 0, 0, 0, 0, 1])))].into(),
@@ -99,6 +109,7 @@ mod tests {
         let interest = interest();
         let link = |nsid, ifindex, name: &str| Event::Link { nsid, ifindex, name: name.into() };
         assert!(interest.wants(&link(None, 9, "w")), "it came back");
+        assert!(interest.wants(&link(None, 9, "veth-a")), "a pattern matches");
         assert!(interest.wants(&link(None, 3, "x")), "it was renamed");
         assert!(interest.wants(&link(Some(7), 2, "eth0")), "the other end");
         assert!(!interest.wants(&link(Some(7), 9, "w")), "another namespace's");

@@ -98,7 +98,7 @@ impl<'a> Follower<'a> {
     fn load(&self) -> Result<Config, CliError> {
         let config = self.global.load_trusted()?.config;
         // Whoever empties a file by accident should not lose the node that way.
-        if is_empty(&config) && !is_empty(&self.config) {
+        if config.is_empty() && !self.config.is_empty() {
             return Err(CliError::Other {
                 what: format!("{} names no interface and no tunnel", self.global.config.display()),
                 hint: Some("to take everything down, end watch, and then `mptm down`".into()),
@@ -111,7 +111,7 @@ impl<'a> Follower<'a> {
     /// it did not work, and may with time.
     pub fn pass(&mut self, full: bool) -> bool {
         let (mut complaints, mut changes) = (Vec::new(), Vec::new());
-        if is_empty(&self.config) {
+        if self.config.is_empty() {
             let file = self.global.config.display();
             let message = format!("{file} names no interface and no tunnel: nothing is done until it does");
             self.log.complain(vec![(Level::Warning, "file", message)]);
@@ -216,12 +216,9 @@ impl<'a> Follower<'a> {
     }
 }
 
-fn is_empty(config: &Config) -> bool {
-    config.interfaces.is_empty() && config.tunnels.is_empty()
-}
-
 fn size(config: &Config) -> String {
-    format!("{}, {}", count(config.interfaces.len(), "interface"), count(config.tunnels.len(), "tunnel"))
+    let interfaces = config.interfaces.len() + config.patterns.len();
+    format!("{}, {}", count(interfaces, "interface"), count(config.tunnels.len(), "tunnel"))
 }
 
 fn left_out(error: &ResolveError) -> String {

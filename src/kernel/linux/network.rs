@@ -145,6 +145,10 @@ impl Network for LinuxNetwork {
         )
     }
 
+    fn links(&self) -> Result<Vec<Link>, KernelError> {
+        links::all(&mut self.managed()).map_err(|error| refused("cannot list the devices", error))
+    }
+
     fn addresses(&self, netns: &Netns, ifindex: u32) -> Result<Vec<IpNet>, KernelError> {
         let what = || format!("cannot list the addresses of device {ifindex}");
         self.ask(netns, what, |inside| links::addresses(inside, ifindex))

@@ -220,3 +220,43 @@ fn idle() {
         println!("5 full passes: {wakes} wakeups, {time:?} of CPU time");
     });
 }
+
+#[test]
+fn patterns() {
+    lab::run("watch: patterns", |lab| {
+        lab.b.apply(&lab.b.plain_file());
+        let node = &lab.a;
+        let underlay = node.plain_file().split_once("[interface.w]").unwrap().0.to_owned();
+        let tunnel = node.plain_file().split_once("[tunnel.far]").unwrap().1.to_owned();
+        let pattern = "[interface.\"w*\"]\nrole = \"workload\"\naddresses = \"peer\"\n\n";
+        node.write(&format!("{underlay}{pattern}[tunnel.far]{tunnel}"));
+        // What is there, as `apply` takes it.
+        let done = node.mptm("apply").done().stdout;
+        assert!(
+            done.contains("+ interface w: ") && done.contains("+ route default 10.250.1.1: interface w"),
+            "{done}"
+        );
+        assert!(reaches(lab));
+        node.mptm("apply").nothing_to_do();
+        // And what comes, as `watch` does.
+        let watch = Watch::start(lab, "--interval 3600");
+        for number in 2..5 {
+            node.ip(&format!("link add w{number} type veth peer name eth{number} netns {}", node.container));
+            node.ip(&format!("link set w{number} up"));
+            let address = format!("10.250.1.{}", 100 + number);
+            let up = format!("addr add {address}/24 dev eth{number}\nlink set eth{number} up");
+            batch(Some(&node.container), &up);
+            let took = time_until(|| node.mptm(&format!("get {address} 10.250.1.2")).code == Some(0));
+            assert!(took < Duration::from_secs(1), "{took:?}\n{}", watch.log());
+        }
+        node.ip("link set w2 down");
+        node.ip("link set w2 name other");
+        watch.says("- interface w2");
+        node.ip("link del w3");
+        watch.says("- interface w3");
+        watch.settle();
+        let log = watch.stop();
+        assert!(!log.contains("left out") && !log.contains("drift"), "{log}");
+        assert!(reaches(lab));
+    });
+}
