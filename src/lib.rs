@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod reason;
 pub mod render;
 pub mod resolve;
+pub mod rollback;
 pub mod state;
 pub mod store;
 pub mod watch;

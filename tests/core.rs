@@ -5,6 +5,8 @@ mod scene;
 
 #[path = "core/contents.rs"]
 mod contents;
+#[path = "core/failures.rs"]
+mod failures;
 #[path = "core/families.rs"]
 mod families;
 #[path = "core/files.rs"]

@@ -7,7 +7,8 @@ use anstyle::{AnsiColor, Style};
 use terminal_size::terminal_size;
 
 use super::error::{warn, warn_all};
-use super::{ApplyArgs, CliError, Global, Kernel, print};
+use super::saved::{self, Saved};
+use super::{ApplyArgs, CliError, Global, Kernel, confirm, print};
 use crate::apply;
 use crate::config::{self, Loaded};
 use crate::plan::{Plan, plan};
@@ -23,18 +24,30 @@ const CHANGES: u8 = 2;
 const ROUNDS: usize = 5;
 
 pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
+    let saved = args.plan.as_deref().map(Saved::read).transpose()?;
     // What is piped in may take its time; a file is read when nobody else is at work any more, so that it is the newest.
     let piped = global.reads_stdin().then(|| global.load_trusted()).transpose()?;
     let mut kernel = global.kernel()?;
     let _lock = if args.dry_run { None } else { Some(kernel.lock(global.wait)?) };
     let loaded = piped.map_or_else(|| global.load_trusted(), Ok)?;
     let done = if args.dry_run {
-        let planned = Planned::make(global, &loaded, &kernel, Neighbours::Look)?;
+        // What will be done must be known to the end.
+        let keep = args.out.is_some() || saved.is_some();
+        let neighbours = if keep { Neighbours::Solicit } else { Neighbours::Look };
+        let planned = Planned::make(global, &loaded, &kernel, neighbours)?;
+        if let Some(saved) = &saved {
+            saved.check(global, &loaded, &planned)?;
+        }
+        if let Some(path) = &args.out {
+            saved::write(path, global, &loaded, &planned)?;
+        }
         show(&planned.plan, args.json, &format!("Would do: {}.", render::summary(&planned.plan)))?;
         planned.plan
+    } else if let Some(seconds) = args.confirm {
+        confirm::apply(global, loaded, &mut kernel, saved.as_ref(), seconds, args.json)?
     } else {
         let mut done = Plan::default();
-        let result = until_it_is_the_newest(global, loaded, &mut kernel, &mut done);
+        let result = until_it_is_the_newest(global, loaded, &mut kernel, saved.as_ref(), &mut done);
         // What is done stays done, and is shown, even if what the file has become meanwhile is wrong.
         if result.is_ok() || !done.is_empty() {
             show(&done, args.json, &format!("Done: {}.", render::summary_done(&done)))?;
@@ -46,19 +59,24 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
 
-/// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied.
-fn until_it_is_the_newest(
+/// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied. A
+/// saved plan is for this file only.
+pub fn until_it_is_the_newest(
     global: &Global,
     mut loaded: Loaded,
     kernel: &mut Kernel,
+    saved: Option<&Saved>,
     done: &mut Plan,
 ) -> Result<(), CliError> {
     let file = global.config.display();
     for _ in 0..ROUNDS {
         let mut planned = Planned::make(global, &loaded, kernel, Neighbours::Solicit)?;
+        if let Some(saved) = saved {
+            saved.check(global, &loaded, &planned)?;
+        }
         carry_out(&planned.plan, &planned.desired, kernel, &mut planned.live)?;
         done.steps.extend(planned.plan.steps);
-        if !config::has_changed(&global.config, &loaded.sources) {
+        if saved.is_some() || !config::has_changed(&global.config, &loaded.sources) {
             return Ok(());
         }
         eprintln!("{file} has changed meanwhile: applying it again.");
@@ -69,10 +87,13 @@ fn until_it_is_the_newest(
 }
 
 /// A plan, and what it was made from.
-struct Planned {
-    plan: Plan,
-    desired: State,
-    live: Live,
+pub struct Planned {
+    /// What to do.
+    pub plan: Plan,
+    /// What there should be.
+    pub desired: State,
+    /// What there is.
+    pub live: Live,
 }
 
 impl Planned {

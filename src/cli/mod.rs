@@ -2,14 +2,18 @@
 
 mod apply;
 mod check;
+mod confirm;
 mod down;
 mod dump;
 mod error;
 mod get;
+mod guard;
 mod monitor;
+mod saved;
 mod status;
 mod status_json;
 mod table;
+mod terminal;
 mod watch;
 
 use std::io::Write as _;
@@ -86,6 +90,8 @@ enum Command {
     /// the last one that was right stays in force. SIGHUP applies at once; SIGTERM ends it, and what is there goes on
     /// forwarding.
     Watch(watch::WatchArgs),
+    /// Tell an `apply --confirm` that waits that all is well
+    Confirm,
     /// Show interfaces, tunnels, counters, and drift from the file
     Status {
         /// As JSON, with routes, settings and all counters
@@ -129,6 +135,16 @@ struct ApplyArgs {
     /// Exit with 2 when there are changes
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Go back to what was before after so many seconds, or when the terminal is gone, unless a key is pressed or `mptm
+    /// confirm` is run
+    #[arg(long, value_name = "SECONDS", conflicts_with = "dry_run", value_parser = clap::value_parser!(u32).range(1..))]
+    confirm: Option<u32>,
+    /// With --dry-run: write the plan into a file, for --plan
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    out: Option<PathBuf>,
+    /// Carry out a plan that --out has written, and refuse it if anything else would be done now
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    plan: Option<PathBuf>,
 }
 
 /// Runs the command line of this process.
@@ -162,12 +178,14 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
         Command::Apply(ApplyArgs { dry_run: false, .. }) => require_rights("apply")?,
         Command::Watch(_) => require_rights("watch")?,
         Command::Down { dry_run: false } => require_rights("take anything down")?,
+        Command::Confirm => require_rights("confirm")?,
         _ => {}
     }
     match &cli.command {
         Command::Check { print } => check::run(&cli.global, *print),
         Command::Apply(args) => apply::run(&cli.global, args),
         Command::Watch(args) => watch::run(&cli.global, args),
+        Command::Confirm => confirm::run(&cli.global),
         Command::Status { json } => status::run(&cli.global, *json),
         Command::Get { source, destination, segment } => {
             get::run(&cli.global, *source, *destination, segment)

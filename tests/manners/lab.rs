@@ -242,7 +242,14 @@ impl Outcome {
     /// It failed with one message, which says all of `parts`, and wrote nothing else.
     #[track_caller]
     pub fn refused(&self, parts: &[&str]) {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(1), ""), "{self:?}");
+        assert_eq!(self.stdout, "", "{self:?}");
+        self.refused_after(parts);
+    }
+
+    /// The same, after something that it did.
+    #[track_caller]
+    pub fn refused_after(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(1), "{self:?}");
         assert_eq!(self.stderr.matches("error: ").count(), 1, "not one error: {}", self.stderr);
         for part in parts {
             assert!(self.stderr.contains(part), "not a word of {part:?} in:\n{}", self.stderr);

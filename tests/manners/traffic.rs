@@ -29,6 +29,26 @@ pub fn reaches(lab: &Lab) -> bool {
     soon(|| from.send(b"hello").is_ok() && to.recv(&mut buffer).is_ok())
 }
 
+/// A sender in container a, and a receiver in container b.
+pub struct Pair {
+    from: UdpSocket,
+    to: UdpSocket,
+}
+
+impl Pair {
+    pub fn open(lab: &Lab) -> Self {
+        let (from, to) = sockets(lab);
+        Self { from, to }
+    }
+
+    /// Whether a datagram arrives, as the next one, and as it was sent.
+    pub fn passes(&self, number: u32) -> bool {
+        let mut buffer = [0; 64];
+        self.from.send(&number.to_be_bytes()).unwrap();
+        self.to.recv(&mut buffer).is_ok_and(|length| buffer[..length] == number.to_be_bytes())
+    }
+}
+
 fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
     let from = socket_in(&lab.a.container, "10.250.1.1:0");
     let to = socket_in(&lab.b.container, "10.250.1.2:0");
@@ -38,27 +58,48 @@ fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
 }
 
 /// Sends from container a to container b while `work` is done: how many datagrams were sent, and how many did not
-/// arrive.
+/// arrive, once and in their order.
 pub fn loss_while(lab: &Lab, work: impl FnOnce()) -> (u32, u32) {
     assert!(reaches(lab), "nothing gets through to begin with");
-    let (from, to) = sockets(lab);
+    stream(sockets(lab), work)
+}
+
+/// The same in both directions at once: sent and lost, from a to b and from b to a.
+pub fn loss_both_ways_while(lab: &Lab, work: impl FnOnce()) -> [(u32, u32); 2] {
+    assert!(reaches(lab), "nothing gets through to begin with");
+    let (from, to) =
+        (socket_in(&lab.b.container, "10.250.1.2:0"), socket_in(&lab.a.container, "10.250.1.1:0"));
+    from.connect(to.local_addr().unwrap()).unwrap();
+    to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let mut there = (0, 0);
+    let back = stream((from, to), || there = stream(sockets(lab), work));
+    [there, back]
+}
+
+fn stream((from, to): (UdpSocket, UdpSocket), work: impl FnOnce()) -> (u32, u32) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut sent = 0_u32;
             while !done.load(Ordering::Relaxed) {
-                from.send(&sent.to_be_bytes()).unwrap();
                 sent += 1;
+                from.send(&sent.to_be_bytes()).unwrap();
                 thread::sleep(Duration::from_micros(500));
             }
             sent
         });
         let receiver = scope.spawn(|| {
             let mut buffer = [0; 64];
-            let mut received = 0;
+            let (mut received, mut last) = (0, 0);
             loop {
                 match to.recv(&mut buffer) {
-                    Ok(_) => received += 1,
+                    Ok(length) => {
+                        let number = <[u8; 4]>::try_from(&buffer[..length]).map_or(0, u32::from_be_bytes);
+                        if number > last {
+                            received += 1;
+                            last = number;
+                        }
+                    }
                     Err(_) if done.load(Ordering::Relaxed) => return received,
                     Err(_) => {}
                 }

@@ -20,7 +20,7 @@ use crate::watch::interest::Interest;
 use crate::watch::log::{Level, Log};
 
 /// How long another mptm may be at work before the pass is put off.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// How often the links on the way to the file may change while it is read.
 const READS: usize = 5;
 /// How many objects are left out of one pass because the kernel refuses them.

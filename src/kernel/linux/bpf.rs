@@ -52,6 +52,13 @@ impl BpfDataPlane {
         self.pins.clear_leftovers()
     }
 
+    /// Keeps the programs that are pinned now, for `restore_programs`: another process is about to replace them. Where
+    /// one is missing, there is nothing to go back to.
+    pub fn hold_programs(&mut self) {
+        let held = Program::ALL.iter().map(|program| Ok((*program, self.program(*program)?)));
+        self.replaced = held.collect::<Result<_, KernelError>>().unwrap_or_default();
+    }
+
     fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
         let mut maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(handle) = maps.get(&map) {

@@ -1,0 +1,90 @@
+//! Going back to what was, when an apply is not confirmed. There is no list of what was done: as always, what is there is
+//! read, and made into what is wanted; here, into what was there before. So it does not matter where an apply ended.
+
+use crate::apply::{ApplyError, apply};
+use crate::kernel::{Build, DataPlane as Bpf, KernelError, Network};
+use crate::plan::{Plan, plan};
+use crate::state::State;
+use crate::store;
+
+/// Why it could not go back.
+#[derive(Debug, thiserror::Error)]
+pub enum RollbackError {
+    /// The kernel refused a question.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The kernel refused a change.
+    #[error("{0}: {source}", source = .0.source)]
+    Apply(Box<ApplyError>),
+}
+
+/// Makes the kernel what it was; the answer is what had to be done for it.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn go_back(before: &State, bpf: &mut dyn Bpf, net: &mut dyn Network) -> Result<Plan, RollbackError> {
+    let mut live = store::read(bpf, net)?;
+    let steps = plan(&wanted(before, &live.state, bpf.build()), &live.state);
+    apply(&steps, bpf, net, &mut live.ids).map_err(|error| RollbackError::Apply(Box::new(error)))?;
+    Ok(steps)
+}
+
+/// What was, as far as it can be wanted again. `own` is the build that this mptm carries.
+fn wanted(before: &State, now: &State, own: Build) -> State {
+    let mut wanted = before.clone();
+    if let (Some(data_plane), None) = (&mut wanted.data_plane, &now.data_plane) {
+        // The programs that were there are gone; these do the same.
+        data_plane.build = own;
+    }
+    // What somebody else had damaged is mended, since it can't be written as it was.
+    wanted.tunnels.values_mut().for_each(|tunnel| tunnel.intact = true);
+    for setting in wanted.settings.values_mut().filter(|setting| setting.current.is_some()) {
+        setting.current = Some(setting.value);
+    }
+    // Nor can a program be attached that was none of ours, or to a device that is gone.
+    let lost = |link: &crate::state::Attachment| link.program.is_none() || link.mode.is_none();
+    let links = std::mem::take(&mut wanted.links);
+    wanted.links = links
+        .into_iter()
+        .filter_map(|(name, link)| {
+            let link = if lost(&link) { now.links.get(&name).copied() } else { Some(link) };
+            Some((name, link?))
+        })
+        .collect();
+    let links = std::mem::take(&mut wanted.flood_links);
+    wanted.flood_links = links
+        .into_iter()
+        .filter_map(|(name, link)| {
+            let lost = link.ifindex == 0 || !link.current;
+            let link = if lost { now.flood_links.get(&name).copied() } else { Some(link) };
+            Some((name, link?))
+        })
+        .collect();
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Program;
+    use crate::state::{Attachment, DataPlane};
+
+    #[test]
+    fn what_can_be_wanted_again() {
+        let dead = Attachment { ifindex: 0, program: None, mode: None };
+        let (old, own) = (Build([1; 32]), Build([2; 32]));
+        let mut before = State { data_plane: Some(DataPlane { build: old, netns: 1 }), ..State::default() };
+        before.links.insert("gone".into(), dead);
+        before.links.insert("mended".into(), dead);
+        let mended = Attachment { ifindex: 3, program: Some(Program::Pass), mode: None };
+        let mut now = before.clone();
+        now.links.remove("gone");
+        now.links.insert("mended".into(), mended);
+        let back = wanted(&before, &now, own);
+        assert_eq!(back.links, now.links);
+        assert_eq!(back.data_plane.unwrap().build, old);
+        let back = wanted(&before, &State::default(), own);
+        assert!(back.links.is_empty());
+        assert_eq!(back.data_plane.unwrap().build, own);
+    }
+}
