@@ -1,6 +1,7 @@
 //! `mptm watch`, running beside what changes.
 
 mod file;
+mod killed;
 mod machine;
 mod service;
 
