@@ -30,6 +30,21 @@ static __always_inline int has_mac(const struct mptm_route *route)
     return mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5];
 }
 
+/* What arrives but can go no further. Returns 0, or a drop. */
+static __always_inline int check_delivery(const struct outer *outer, const struct inner *inner,
+                                          const struct mptm_route *destination)
+{
+    if (is_vlan_protocol(outer))
+        return 0;
+    if (is_marked_in_vain(inner, outer->ecn))
+        return DROP(MPTM_DROP_ECN);
+    if (outer->payload == PAYLOAD_ETHERNET)
+        return 0;
+    if (!has_mac(destination))
+        return DROP(MPTM_DROP_NO_MAC);
+    return inner->ttl <= 1 ? DROP(MPTM_DROP_TTL) : 0;
+}
+
 /* Takes the outer header off, and addresses the frame to whom it is for. Returns 0, or a drop. */
 static __always_inline int decapsulate(struct xdp_md *ctx, struct outer *outer, struct inner *inner,
                                        struct mptm_route *destination, __u32 length)
@@ -46,7 +61,7 @@ static __always_inline int decapsulate(struct xdp_md *ctx, struct outer *outer, 
         int error = join_ecn(data, end, inner, outer->ecn);
 
         if (!error && is_packet)
-            error = has_mac(destination) ? decrement_ttl(data, end, inner) : DROP(MPTM_DROP_NO_MAC);
+            error = decrement_ttl(data, end, inner);
         if (error)
             return error;
     }

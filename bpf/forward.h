@@ -64,21 +64,24 @@ static __always_inline int decrement_ttl(void *data, void *end, struct inner *in
     return 0;
 }
 
+/* Whether the network marked congestion on a packet that can't bear the mark (RFC 6040, 4.2). */
+static __always_inline int is_marked_in_vain(const struct inner *inner, __u32 outer)
+{
+    return inner->kind != KIND_ARP && !(inner->tos & ECN_MASK) && outer == ECN_CE;
+}
+
 /*
  * What the network said about congestion on the outer header becomes the inner header's (RFC 6040, 4.2,
- * figure 4). Returns 0, or a drop for a mark on what can't bear one.
+ * figure 4). Returns 0, or a drop.
  */
 static __always_inline int join_ecn(void *data, void *end, struct inner *inner, __u32 outer)
 {
     __u32 ecn = inner->tos & ECN_MASK;
     __u32 l3 = inner->l3;
 
-    if (inner->kind == KIND_ARP)
-        return 0;
-    if (!ecn)
-        return outer == ECN_CE ? DROP(MPTM_DROP_ECN) : 0;
     /* CE is never taken back, and ECT(1) may stand for less congestion than CE. */
-    if (ecn == ECN_CE || (outer != ECN_CE && outer != ECN_ECT_1) || outer == ecn)
+    if (inner->kind == KIND_ARP || !ecn || ecn == ECN_CE || (outer != ECN_CE && outer != ECN_ECT_1) ||
+        outer == ecn)
         return 0;
     if (l3 > INNER_FARTHEST)
         return DROP(MPTM_DROP_MALFORMED);

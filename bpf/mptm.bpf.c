@@ -91,7 +91,7 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
 
     if (tunnel->flags & MPTM_TUNNEL_IP_PAYLOAD) {
         if (!is_ip(inner))
-            return send_back(answer_neighbour(ctx, inner, interface, length), interface->slot);
+            return send_back(answer_neighbour(ctx, inner, interface, length, 0), interface->slot);
         size = inner->end - inner->l3;
     }
     if (size > tunnel->mtu) {
@@ -149,7 +149,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     }
     switch (route.target) {
     case MPTM_TARGET_GATEWAY:
-        return send_back(answer_neighbour(ctx, &inner, &interface, length), interface.slot);
+        return send_back(answer_neighbour(ctx, &inner, &interface, length, ND_ROUTER), interface.slot);
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
@@ -180,9 +180,11 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     __u32 table = table_for(tunnel->table, inner);
     int is_local = find_way(0, table, inner, destination) && destination->target == MPTM_TARGET_WORKLOAD;
 
+    /* A default route is no way back to a link-local address. */
     if (!may_be_anybody(inner) &&
-        !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
-          back.target == MPTM_TARGET_TUNNEL && back.id == id))
+        (is_link_local(inner->source) ||
+         !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
+           back.target == MPTM_TARGET_TUNNEL && back.id == id)))
         return DROP(MPTM_DROP_INNER_SOURCE);
     if (!is_local)
         return DROP(MPTM_DROP_INNER_NO_ROUTE);
@@ -234,6 +236,8 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
         at += 2 * ETH_ALEN;
     parse_inner_anywhere(ctx, macs, at, outer->length, inner);
     verdict = deliver(tunnel, id, outer, inner, destination);
+    if (!verdict)
+        verdict = check_delivery(outer, inner, destination);
     if (verdict)
         return verdict;
     if (outer->has_sequence && tunnel->flags & MPTM_TUNNEL_SEQUENCE && !take_sequence(outer, id))
@@ -245,7 +249,7 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
 {
     struct outer outer = {};
     struct inner inner;
-    struct mptm_route destination;
+    struct mptm_route destination = {};
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);

@@ -21,6 +21,7 @@ struct nd_answer {
     __u8 option_length; /* in 8 bytes */
     __u8 mac[ETH_ALEN];
 };
+#define ND_ROUTER 0x80000000
 #define ND_SOLICITED 0x40000000
 #define ND_OVERRIDE 0x20000000
 #define ND_TARGET_MAC 2
@@ -44,14 +45,32 @@ static __always_inline int answer_arp(struct xdp_md *ctx, const struct inner *in
     return bpf_xdp_store_bytes(ctx, inner->l3, &arp, sizeof(arp)) ? DROP(MPTM_DROP_MALFORMED) : XDP_TX;
 }
 
-/* Who asks whether an address is free (RFC 4862, 5.4.2) has none: all nodes are told. */
-static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct inner *inner, const __u8 *mac,
-                                               __u32 length)
+/* A solicitation that was damaged must not be believed (RFC 4861, 7.1.1). Its IP header is looked at in `ip`.
+ */
+static __always_inline int is_intact(struct xdp_md *ctx, const struct inner *inner, struct ipv6hdr *ip)
 {
-    struct nd_answer answer = {};
+    __u32 at = inner->l3 + sizeof(*ip);
+
+    if (bpf_xdp_load_bytes(ctx, inner->l3, ip, sizeof(*ip)))
+        return 0;
+    __u32 sum = csum_words(&ip->saddr, 32) + ip->payload_len + bpf_htons(NEXT_ICMPV6);
+
+    return csum_fold(csum_range(ctx, at, inner->end - at, sum)) == 0;
+}
+
+/* Who asks whether an address is free (RFC 4862, 5.4.2) has none: all nodes are told. `flags` are added to
+ * what the answer says of itself. */
+static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct inner *inner, const __u8 *mac,
+                                               __u32 length, __u32 flags)
+{
+    struct nd_answer answer;
     __u32 size = inner->l3 + sizeof(answer);
     int has_asker = !is_probe(inner);
 
+    if (!is_intact(ctx, inner, &answer.ip))
+        return DROP(MPTM_DROP_MALFORMED);
+    __builtin_memset(&answer, 0, sizeof(answer));
+    flags |= has_asker ? ND_SOLICITED | ND_OVERRIDE : ND_OVERRIDE;
     if (size != length && bpf_xdp_adjust_tail(ctx, (int)(size - length)))
         return DROP(MPTM_DROP_NO_ROOM);
     answer.ip.version = 6;
@@ -66,7 +85,7 @@ static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct 
         answer.ip.daddr.in6_u.u6_addr32[3] = bpf_htonl(1);
     }
     answer.message.type = ND_ADVERTISEMENT;
-    answer.message.flags = bpf_htonl(has_asker ? ND_SOLICITED | ND_OVERRIDE : ND_OVERRIDE);
+    answer.message.flags = bpf_htonl(flags);
     __builtin_memcpy(answer.message.target, inner->destination, 16);
     answer.option = ND_TARGET_MAC;
     answer.option_length = 1;
@@ -77,9 +96,10 @@ static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct 
     return bpf_xdp_store_bytes(ctx, inner->l3, &answer, sizeof(answer)) ? DROP(MPTM_DROP_NO_ROOM) : XDP_TX;
 }
 
-/* Makes a question its answer; what is none passes to the host's stack. */
+/* Makes a question its answer, with ND_ROUTER in `flags` if that is what is asked for; what is no question
+ * passes to the host's stack. */
 __noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct mptm_interface *interface,
-                                __u32 length)
+                                __u32 length, __u32 flags)
 {
     int verdict = XDP_PASS;
     __u8 macs[2 * ETH_ALEN];
@@ -89,7 +109,7 @@ __noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct 
     if (inner->kind == KIND_ARP)
         verdict = answer_arp(ctx, inner, interface->mac);
     else if (inner->kind == KIND_SOLICITATION)
-        verdict = answer_solicitation(ctx, inner, interface->mac, length);
+        verdict = answer_solicitation(ctx, inner, interface->mac, length, flags);
     if (verdict != XDP_TX)
         return verdict;
     if (bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))

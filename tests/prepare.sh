@@ -8,7 +8,9 @@ set -euo pipefail
 RUST_NEEDED=1.88
 
 build=(build-essential ca-certificates clang curl iperf3 iproute2 iputils-ping libelf-dev pkg-config zlib1g-dev)
-test=(bpftool clang-format debian-archive-keyring debootstrap ethtool openvswitch-switch procps tcpdump tshark util-linux)
+# python3-scapy is for /usr/bin/python3, whatever python3 comes first in PATH.
+test=(bpftool clang-format debian-archive-keyring debootstrap ethtool openvswitch-switch procps python3-scapy tcpdump tshark
+    util-linux)
 
 packages=("${build[@]}")
 [ "${1:-build}" = test ] && packages+=("${test[@]}")

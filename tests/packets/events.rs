@@ -11,6 +11,7 @@ use zerocopy::FromBytes;
 use crate::common::frame::{Ipv4, TYPE_IPV4, UDP, udp};
 use crate::lab::*;
 use crate::node::{DROP, REDIRECT};
+use crate::patched::patched;
 
 /// The events since the last call.
 fn events(lab: &Lab) -> Vec<Event> {
@@ -38,6 +39,7 @@ fn packets_of_a_debugged_tunnel() {
     let arriving = |size| lab.tunnel(DEBUG).arriving(&inner(size), 9);
     let mut versioned = arriving(10);
     versioned[42] = 0x40;
+    let congested = patched(&arriving(10), 15, &[3]);
     for (name, program, ifindex, frame, action, reason) in [
         ("out", Program::Encap, lab.red, datagram(RED_IP, behind(DEBUG), 10), REDIRECT, None),
         ("out, jumbo", Program::Encap, lab.red, datagram(RED_IP, behind(DEBUG), 8000), REDIRECT, None),
@@ -51,6 +53,8 @@ fn packets_of_a_debugged_tunnel() {
         ),
         ("in", Program::Decap, lab.underlay, arriving(10), REDIRECT, None),
         ("in, jumbo", Program::Decap, lab.underlay, arriving(8000), REDIRECT, None),
+        // Found out after all else.
+        ("congested", Program::Decap, lab.underlay, congested, DROP, Some(Reason::Ecn)),
         ("wrong version", Program::Decap, lab.underlay, versioned, DROP, Some(Reason::TunnelVersion)),
     ] {
         let run = lab.node.run(program, ifindex, &frame);

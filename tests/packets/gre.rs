@@ -6,7 +6,7 @@ use mptm::reason::Reason;
 use crate::common::frame::{Ipv4, TYPE_IPV4, UDP, udp};
 use crate::lab::*;
 use crate::oracle::Outcome;
-use crate::patched::{damaged, patched};
+use crate::patched::{damaged, mend, patched};
 use crate::world::{Kind, Own, Tunnel};
 
 fn tunnels(lab: &Lab, is_one: impl Fn(bool, bool, bool) -> bool) -> Vec<Tunnel> {
@@ -79,6 +79,11 @@ fn numbers_that_arrive() {
         let (frame, _) = arriving(&lab, &spoofed, 1000);
         let outcome = Outcome::Drop(Reason::InnerSource);
         lab.node.check("spoofed", Program::Decap, lab.underlay, &frame, &outcome);
+        let (mut frame, _) = arriving(&lab, &tunnel, 1000);
+        frame[15] |= if tunnel.is_ipv6() { 0x30 } else { 3 };
+        mend(&mut frame);
+        let outcome = Outcome::Drop(Reason::Ecn);
+        lab.node.check("congested", Program::Decap, lab.underlay, &frame, &outcome);
         let (frame, delivered) = arriving(&lab, &tunnel, 2);
         lab.node.check("the next", Program::Decap, lab.underlay, &frame, &delivered);
         let Kind::Gre { ethernet, checksum, .. } = tunnel.kind else { unreachable!() };

@@ -6,12 +6,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mptm::kernel::Program;
 
-use crate::common::frame::checksum;
 use crate::lab::Lab;
+use crate::patched::mend;
 use crate::random::Random;
-use crate::samples::{Sample, samples};
+use crate::samples::{Sample, samples_after};
+use crate::wide::randomize;
 
 const MUTATIONS: u64 = 1_000_000;
+/// After how many frames all tunnels get other options.
+const WORLD: u64 = 50_000;
 /// Larger than one buffer.
 const LONGEST: usize = 6000;
 
@@ -55,18 +58,6 @@ fn mutate(random: &mut Random, frame: &mut Vec<u8>) {
     }
 }
 
-/// Half of all mutations would get no further than the outer checksum.
-fn mend_checksum(frame: &mut [u8]) {
-    let Some(first) = frame.get(14) else { return };
-    let header = 14..14 + usize::from(first & 0xf) * 4;
-    if frame.get(12..14) != Some(&[8, 0]) || header.len() < 20 || frame.len() < header.end {
-        return;
-    }
-    frame[24..26].fill(0);
-    let sum = checksum(&frame[header]);
-    frame[24..26].copy_from_slice(&sum.to_be_bytes());
-}
-
 /// Runs that many frames through one program.
 fn mutations(test: &str, program: Program) {
     let Some(mut lab) = Lab::new(test) else { return };
@@ -80,16 +71,24 @@ fn mutations(test: &str, program: Program) {
     });
     println!("MPTM_SEED={seed} MPTM_MUTATIONS={count}");
     let mut random = Random(seed);
-    let samples: Vec<Sample> = samples(&lab).into_iter().filter(|sample| sample.program == program).collect();
+    let mut samples = Vec::new();
     let mut sent = 0;
     for step in 0..count {
-        let sample = random.choose(&samples);
+        if step % WORLD == 0 {
+            if step > 0 {
+                lab.change_tunnels(|tunnel| randomize(&mut random, tunnel));
+            }
+            samples = samples_after(&lab, step as u32);
+            samples.retain(|sample| sample.program == program);
+        }
+        let sample: &Sample = random.choose(&samples);
         let mut frame = sample.frame.clone();
         for _ in 0..=random.below(3) {
             mutate(&mut random, &mut frame);
         }
         if random.below(2) == 0 {
-            mend_checksum(&mut frame);
+            // Half of all mutations would get no further than the outer checksums.
+            mend(&mut frame);
         }
         let outcome = lab.node.world.judge(program, sample.ifindex, &frame);
         let name = format_args!("mutation {step} of seed {seed}");

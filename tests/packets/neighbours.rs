@@ -6,9 +6,9 @@ use mptm::kernel::Program;
 use mptm::reason::Reason;
 
 use crate::common::frame::{
-    ArpOperation, BROADCAST, Ethernet, ICMPV6, Ipv6, Mac, NA_OVERRIDE, NA_SOLICITED, SOURCE_LINK_LAYER,
-    TARGET_LINK_LAYER, TYPE_ARP, TYPE_IPV6, TYPE_VLAN, UDP, arp, group_mac, link_layer_option,
-    neighbour_advertisement, neighbour_solicitation, solicited_node, udp,
+    ArpOperation, BROADCAST, Ethernet, ICMPV6, Ipv6, Mac, NA_OVERRIDE, NA_ROUTER, NA_SOLICITED,
+    SOURCE_LINK_LAYER, TARGET_LINK_LAYER, TYPE_ARP, TYPE_IPV6, TYPE_VLAN, UDP, arp, group_mac,
+    link_layer_option, neighbour_advertisement, neighbour_solicitation, solicited_node, udp,
 };
 use crate::lab::*;
 use crate::oracle::Outcome;
@@ -90,12 +90,13 @@ fn solicitations_are_answered() {
     let targets: Vec<Ipv6Addr> = [GATEWAY6, LINK_GATEWAY6].into_iter().chain(behind_ip).collect();
     let own_option = link_layer_option(SOURCE_LINK_LAYER, RED_MAC);
     for target in targets {
+        let router = if [GATEWAY6, LINK_GATEWAY6].contains(&target) { NA_ROUTER } else { 0 };
         let mut check = |name: &str, frame: Vec<u8>, outcome: Outcome| {
             lab.node.check(&format!("{name}, {target}"), Program::Encap, red, &frame, &outcome);
         };
         let group = Ethernet::new(group_mac(solicited_node(target).into()), RED_MAC, TYPE_IPV6);
         for source in [RED_IP6, LINK_LOCAL] {
-            let right = advertised(own, (RED_MAC, source), target, NA_SOLICITED | NA_OVERRIDE);
+            let right = advertised(own, (RED_MAC, source), target, router | NA_SOLICITED | NA_OVERRIDE);
             check("solicitation", solicit(group.clone(), source, target, &own_option), answer(right.clone()));
             check("without option", solicit(group.clone(), source, target, &[]), answer(right.clone()));
             let more = [&own_option[..], &[14, 1, 0, 0, 0, 0, 0, 0]].concat();
@@ -106,18 +107,21 @@ fn solicitations_are_answered() {
             );
             let unicast = Ethernet::new(own, RED_MAC, TYPE_IPV6);
             check("unicast", solicit(unicast, source, target, &own_option), answer(right));
-            let mut tagged = advertised(own, (RED_MAC, source), target, NA_SOLICITED | NA_OVERRIDE);
+            let mut tagged = advertised(own, (RED_MAC, source), target, router | NA_SOLICITED | NA_OVERRIDE);
             tagged.splice(12..12, [0x81, 0, 0, 5]);
             let question = solicit(group.clone().tag(TYPE_VLAN, 5), source, target, &own_option);
             check("tagged", question, answer(tagged));
         }
         let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-        let right = advertised(own, ([0x33, 0x33, 0, 0, 0, 1], all_nodes), target, NA_OVERRIDE);
+        let right = advertised(own, ([0x33, 0x33, 0, 0, 0, 1], all_nodes), target, router | NA_OVERRIDE);
         check(
             "whether it is free",
             solicit(group.clone(), Ipv6Addr::UNSPECIFIED, target, &[]),
             answer(right),
         );
+        let mut wrong = solicit(group.clone(), RED_IP6, target, &own_option);
+        wrong[56] ^= 1;
+        check("wrong checksum", wrong, Outcome::Drop(Reason::Malformed));
         let spoofed = solicit(group.clone(), GREEN_IP6, target, &own_option);
         check("of another's", spoofed, Outcome::Drop(Reason::Source));
         let mapped = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
@@ -194,6 +198,15 @@ fn link_local_sources_are_learned() {
         lab.node.check("a question", Program::Decap, underlay, &arriving, &out(id, question));
         let into = Outcome::Encapsulated { tunnel: id.into(), inner: answer.clone() };
         lab.node.check("its answer", Program::Encap, red, &answer, &into);
+    }
+    let anybody = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+    for (source, is_let_in) in [(anybody, true), (LINK_LOCAL, false)] {
+        let hello = Ipv6::new(source, RED_IP6, UDP).encode(&udp(1, 2, b"hello"));
+        let mut hello = leaving(TYPE_IPV6).encode(&hello);
+        let arriving = lab.tunnel(other).arriving(&hello, 7);
+        hello[..6].copy_from_slice(&RED_MAC);
+        let outcome = if is_let_in { out(other, hello) } else { Outcome::Drop(Reason::InnerSource) };
+        lab.node.check("a packet from it", Program::Decap, underlay, &arriving, &outcome);
     }
     let hello = Ipv6::new(RED_IP6, LINK_LOCAL, UDP).encode(&udp(1, 2, b"hello"));
     let hello = leaving(TYPE_IPV6).encode(&hello);

@@ -144,6 +144,11 @@ fn behind_extensions(outer: &[u8]) -> Vec<u8> {
 
 /// The lab's frames, both ways, each of which is forwarded or answered.
 pub fn samples(lab: &Lab) -> Vec<Sample> {
+    samples_after(lab, 0)
+}
+
+/// The same, with GRE sequence numbers from the next one on.
+pub fn samples_after(lab: &Lab, mut sequence: u32) -> Vec<Sample> {
     let mut all = Vec::new();
     let mut leave = |ifindex, frame| all.push(Sample { program: Program::Encap, ifindex, frame });
     let narrow = [
@@ -186,7 +191,6 @@ pub fn samples(lab: &Lab) -> Vec<Sample> {
     let gateway = [arp_frames(RED_IP, GATEWAY), nd_frames(RED_IP6, GATEWAY6)].concat();
     gateway.into_iter().filter(|frame| frame[0] & 1 != 0).for_each(|frame| leave(lab.red, frame));
 
-    let mut sequence = 0;
     let mut arrive = |all: &mut Vec<Sample>, id, inner: &[u8]| {
         sequence += 1;
         let own = Own { port: 50000, sequence, ip_id: 7, label: 0x54321 };

@@ -292,6 +292,8 @@ fn arriving_packets() {
                 | NoRoom
                 | NoDevice
                 | NoMac
+                | FloodTooBig
+                | NotFlooded
         );
         assert!(is_of_others || reasons.contains(reason), "no packet was refused for {reason}");
     }

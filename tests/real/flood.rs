@@ -1,5 +1,6 @@
 //! Multicast and broadcast between the workloads of a segment, through tunnels with `flood`.
 
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
@@ -8,7 +9,9 @@ use std::time::Duration;
 
 use mptm::config::model::NetnsRef;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use tempfile::TempDir;
 
+use crate::capture::installed;
 use crate::kernel_end::has_device;
 use crate::site::{Node, ethtool, exec, with_ipv6};
 use crate::traffic::{ping, within};
@@ -375,7 +378,7 @@ fn qinq() {
 }
 
 /// A frame with a datagram for `PORT` to all, as from `source`.
-fn broadcast(source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+fn broadcast(source: Ipv4Addr, tags: &[u16], payload: &[u8]) -> Vec<u8> {
     let (udp, all) = (8 + payload.len() as u16, 28 + payload.len() as u16);
     let mut ip = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255];
     ip[2..4].copy_from_slice(&all.to_be_bytes());
@@ -384,6 +387,9 @@ fn broadcast(source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let sum = (sum & 0xffff) + (sum >> 16);
     ip[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
     let mut frame = [[0xff; 6], [2, 0, 0, 0, 0, 9]].concat();
+    for tag in tags {
+        frame.extend([[0x81, 0], tag.to_be_bytes()].concat());
+    }
     frame.extend([8, 0]);
     frame.extend(ip);
     for word in [68, PORT, udp, 0] {
@@ -394,7 +400,7 @@ fn broadcast(source: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a frame as it is, `COUNT` times, numbered.
-fn say_raw(member: &Member, source: Ipv4Addr) {
+fn say_raw(member: &Member, source: Ipv4Addr, tags: &[u16]) {
     within(&member.netns, || {
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
         let mut to = libc::sockaddr_ll {
@@ -408,7 +414,7 @@ fn say_raw(member: &Member, source: Ipv4Addr) {
         };
         to.sll_addr[..6].fill(0xff);
         for number in 0..COUNT {
-            let frame = broadcast(source, &[&[number as u8][..], &[7; 299]].concat());
+            let frame = broadcast(source, tags, &[&[number as u8][..], &[7; 299]].concat());
             // SAFETY: the frame and the address are live, and of the sizes that stand beside them.
             let sent = unsafe {
                 libc::sendto(
@@ -459,13 +465,13 @@ fn mixed() {
         }
         // Who has no address yet asks for one.
         let from = &members[2];
-        say_raw(from, Ipv4Addr::UNSPECIFIED);
+        say_raw(from, Ipv4Addr::UNSPECIFIED, &[]);
         for (index, ear) in ears.0.iter().enumerate() {
             assert_eq!(heard(ear), [usize::from(index != 2); COUNT], "heard by {index}");
         }
         // But nobody takes another's.
         let before = groups(&mesh.nodes[2]);
-        say_raw(from, Ipv4Addr::new(10, 250, 1, 2));
+        say_raw(from, Ipv4Addr::new(10, 250, 1, 2), &[]);
         assert!(ears.0.iter().all(|ear| heard(ear) == [0; COUNT]));
         assert_eq!(groups(&mesh.nodes[2]), before + COUNT as u64);
     });
@@ -505,35 +511,39 @@ fn too_big() {
 /// VLAN tags of the containers' own, which the kernel takes out of the frames between XDP and tc.
 #[test]
 fn tags() {
-    world::run("flooding frames with tags", |world, _| {
-        let mut mesh = Mesh::new(world);
-        mesh.apply("protocol = \"geneve\"\nid = 42\nudp_checksum = true\nflood = true", "native");
-        for member in &mut mesh.members {
-            let netns = &member.netns;
-            exec(netns, "ip", &format!("addr del {}/24 dev eth0", member.address));
-            if !has_device(netns, "link eth0 name eth0.7 mtu 1400 type vlan id 7") {
-                return;
-            }
-            if !has_device(netns, "link eth0.7 name inner mtu 1396 type vlan id 8") {
-                return;
-            }
-            exec(netns, "ip", &format!("addr add {}/24 dev eth0.7", member.address));
-            exec(netns, "ip", "link set eth0.7 up");
-            exec(netns, "ip", "link set inner up");
-            member.device = "eth0.7";
+    let title = "flooding frames with tags";
+    world::run(title, |world, _| {
+        if !installed(title, "tcpdump", &["tcpdump"]) {
+            return;
         }
-        for device in ["eth0.7", "inner"] {
-            if device == "inner" {
-                for member in &mut mesh.members {
-                    exec(&member.netns, "ip", &format!("addr del {}/24 dev eth0.7", member.address));
-                    exec(&member.netns, "ip", &format!("addr add {}/24 dev inner", member.address));
-                    member.device = "inner";
-                }
-            }
-            let ears = Ears::open(&mesh.members);
-            for from in 0..mesh.members.len() {
-                ears.hear(&mesh.members, from, mesh.members[from].address.into(), GROUP.into(), 700);
-            }
+        let mesh = Mesh::new(world);
+        mesh.apply("protocol = \"geneve\"\nid = 42\nudp_checksum = true\nflood = true", "native");
+        let directory = TempDir::new().unwrap();
+        let file = |index: usize| directory.path().join(index.to_string());
+        let read = |index: usize| fs::read_to_string(file(index)).unwrap();
+        for (index, member) in mesh.members.iter().enumerate() {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net={}", member.netns.path().display()));
+            command.args(["tcpdump", "-n", "-e", "-l", "-v", "-Q", "in", "-i", "eth0"]);
+            command.stdout(File::create(file(index)).unwrap()).stderr(Stdio::inherit());
+            world.spawn(&mut command);
+        }
+        thread::sleep(Duration::from_secs(1));
+        let from = &mesh.members[1];
+        for tags in [&[][..], &[0x0007], &[0xe007, 0x0008]] {
+            say_raw(from, from.address, tags);
+        }
+        let line = |tags: &str| format!("length {}: {tags}", 342 + 4 * tags.matches("vlan").count());
+        for index in [0, 2, 3] {
+            let count = |tags: &str| read(index).matches(&line(tags)).count();
+            let all = || count("vlan 7, p 7, ethertype 802.1Q (0x8100), vlan 8") == COUNT;
+            assert!(world::soon(all), "{}", read(index));
+            assert_eq!(count("vlan 7, p 0, ethertype IPv4"), COUNT, "{}", read(index));
+            assert_eq!(count("(tos 0x0"), COUNT, "{}", read(index));
+        }
+        assert!(!read(1).contains(" > 255.255.255.255"), "{}", read(1));
+        for node in &mesh.nodes {
+            assert_eq!(node.status().drops(), [].into(), "{}", node.name);
         }
     });
 }

@@ -86,7 +86,7 @@ pub const SEGMENTS: [&str; 2] = ["fd31::4", "fd31::6"];
 
 /// Linux's segment routing on node 2, for an inner family: with one segment and `mode` encap.red it is plain IP in IPv6
 /// (RFC 8986, 5.2), with `mode` encap it has a routing header without segments left. Node 1 knows the way to `SEGMENTS`.
-pub fn segment_routing(site: &Site, inner: Family, mode: &str, mtu: u64) -> Container {
+pub fn segment_routing(site: &Site, inner: Family, mode: &str) -> Container {
     let [near, node] = site.nodes.each_ref().map(|node| &node.netns);
     let (segment, action, far, remote) = match inner {
         Family::V4 => {
@@ -94,21 +94,17 @@ pub fn segment_routing(site: &Site, inner: Family, mode: &str, mtu: u64) -> Cont
         }
         Family::V6 => {
             let [far, near] = [[10, 250, 1, 2], [10, 250, 1, 1]].map(|address| v6_of(address.into()));
-            (SEGMENTS[1], "", format!("{far}/128"), near.to_string())
+            (SEGMENTS[1], "End.DT6 table local", format!("{far}/128"), near.to_string())
         }
     };
     exec(near, "ip", &format!("route replace fd31::/64 via {}", Family::V6.outer()[1]));
-    let action =
-        if action.is_empty() { format!("End.DX6 nh6 {}", &far[..far.len() - 4]) } else { action.into() };
     exec(node, "sysctl", "-qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1");
     exec(node, "ip", &format!("addr replace {far} dev lo"));
     exec(node, "ip", &format!("sr tunsrc set {segment}"));
     exec(node, "ip", &format!("-6 route replace {segment}/128 encap seg6local action {action} dev u2"));
     let source = far.split('/').next().unwrap();
     let segments = format!("encap seg6 mode {mode} segs {}", Family::V6.outer()[0]);
-    // Linux keeps room for an IPv6 header and a routing header of one segment, needed or not.
-    let mtu = mtu + 40 + 24;
-    exec(node, "ip", &format!("route replace {remote} {segments} dev u2 src {source} mtu {mtu}"));
+    exec(node, "ip", &format!("route replace {remote} {segments} dev u2 src {source}"));
     Container { netns: node.clone(), address: source.parse().unwrap() }
 }
 

@@ -16,6 +16,7 @@ mod kernel;
 mod matrix;
 mod outer;
 mod ovs;
+mod pmtu;
 mod protocols;
 mod scapy;
 mod strict;

@@ -150,6 +150,12 @@ impl Node {
         assert!(!self.pin.exists(), "{} is still there", self.pin.display());
     }
 
+    /// It has dropped nothing.
+    pub fn nothing_dropped(&self) {
+        let status = self.status();
+        assert!(status.drops().is_empty(), "{}: {:?}", self.name, status.drops());
+    }
+
     /// What `mptm status --json` says, which must not be of drift.
     pub fn status(&self) -> Status {
         let text = finish(self.mptm().args(["status", "--json"])).unwrap_or_else(|said| panic!("{said}"));
@@ -237,6 +243,11 @@ impl Container {
     /// The MAC address of a device.
     pub fn mac(&self, device: &str) -> String {
         mac(&self.netns, device)
+    }
+
+    /// The same container by another address.
+    pub fn with_address(&self, address: IpAddr) -> Self {
+        Self { address, ..self.clone() }
     }
 
     /// The same container by its address of a family.
@@ -354,10 +365,7 @@ impl<'a> Site<'a> {
 
     /// No node has dropped anything.
     pub fn nothing_dropped(&self) {
-        for node in &self.nodes {
-            let status = node.status();
-            assert!(status.drops().is_empty(), "{}: {:?}", node.name, status.drops());
-        }
+        self.nodes.iter().for_each(Node::nothing_dropped);
     }
 }
 

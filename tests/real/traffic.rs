@@ -131,6 +131,19 @@ pub fn udp(from: &Container, to: &Container, size: usize) {
     datagram(&far, &near, size);
 }
 
+/// A datagram of a size to `to`, where nothing comes back.
+pub fn udp_one_way(from: &Container, to: &Container, size: usize) {
+    let (near, far) = (udp_socket(&from.netns, from.address), udp_socket(&to.netns, to.address));
+    datagram(&near, &far, size);
+}
+
+/// Whether a datagram arrives within half a second.
+pub fn datagram_arrives(from: &UdpSocket, to: &UdpSocket, size: usize) -> bool {
+    from.send_to(&vec![0; size], to.local_addr().unwrap()).unwrap();
+    to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    to.recv_from(&mut vec![0; 1 << 16]).is_ok()
+}
+
 /// One datagram between two sockets; who it came from, as the receiver sees it.
 fn datagram(from: &UdpSocket, to: &UdpSocket, size: usize) -> SocketAddr {
     let mut sent = vec![0; size];

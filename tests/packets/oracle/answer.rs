@@ -7,9 +7,9 @@ use mptm::reason::Reason;
 use super::Outcome;
 use super::inner::{Class, Inner, ipv4_at, ipv6_at, word};
 use crate::common::frame::{
-    ArpOperation, DO_NOT_FRAGMENT, Gtpu, GtpuMessage, ICMP, ICMPV6, Ipv4, Ipv6, NA_OVERRIDE, NA_SOLICITED,
-    TARGET_LINK_LAYER, UDP, arp, group_mac, icmp_fragmentation_needed, icmpv6_packet_too_big,
-    link_layer_option, neighbour_advertisement, udp_with_checksum,
+    ArpOperation, DO_NOT_FRAGMENT, Gtpu, GtpuMessage, ICMP, ICMPV6, Ipv4, Ipv6, NA_OVERRIDE, NA_ROUTER,
+    NA_SOLICITED, TARGET_LINK_LAYER, UDP, arp, group_mac, icmp_fragmentation_needed, icmpv6_packet_too_big,
+    link_layer_option, neighbour_advertisement, transport_checksum, udp_with_checksum,
 };
 use crate::world::Interface;
 
@@ -18,6 +18,13 @@ pub enum Answer {
     /// A frame that goes back, and what is counted besides.
     Frame(Vec<u8>, Option<Reason>),
     None(Outcome),
+}
+
+/// Whose address is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Host,
+    Gateway,
 }
 
 /// Errors, and all but the first fragment, are not answered (RFC 1122, 3.2.2; RFC 4443, 2.4).
@@ -57,7 +64,7 @@ pub fn too_big(frame: &[u8], inner: &Inner, mtu: u32) -> Answer {
 }
 
 /// An answer to who asks for an address that is behind this interface (RFC 826; RFC 4861, 7.2.4).
-pub fn neighbour(frame: &[u8], inner: &Inner, interface: &Interface) -> Answer {
+pub fn neighbour(frame: &[u8], inner: &Inner, interface: &Interface, role: Role) -> Answer {
     let head = &frame[12..inner.l3];
     let own = interface.mac;
     match (inner.class, inner.source, inner.destination) {
@@ -73,6 +80,10 @@ pub fn neighbour(frame: &[u8], inner: &Inner, interface: &Interface) -> Answer {
             Answer::Frame(frame, None)
         }
         (Class::Solicitation, IpAddr::V6(source), IpAddr::V6(target)) => {
+            let ip = &frame[inner.l3..inner.end];
+            if transport_checksum(ipv6_at(&ip[8..]), ipv6_at(&ip[24..]), ICMPV6, &ip[40..]) != 0 {
+                return Answer::None(Outcome::Drop(Reason::Malformed));
+            }
             // Whoever has no address yet is told with all others.
             let all_nodes = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
             let (to, flags, mac) = if source.is_unspecified() {
@@ -80,6 +91,7 @@ pub fn neighbour(frame: &[u8], inner: &Inner, interface: &Interface) -> Answer {
             } else {
                 (source, NA_SOLICITED | NA_OVERRIDE, frame[6..12].try_into().expect("a MAC address"))
             };
+            let flags = if role == Role::Gateway { flags | NA_ROUTER } else { flags };
             let option = link_layer_option(TARGET_LINK_LAYER, own);
             let message = neighbour_advertisement((target, to), flags, target, &option);
             let ip = Ipv6 { hop_limit: 255, ..Ipv6::new(target, to, ICMPV6) };

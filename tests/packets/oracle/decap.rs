@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mptm::reason::Reason;
 
 use super::answer::Answer;
-use super::inner::{Class, Inner};
+use super::inner::{Class, Inner, is_link_local};
 use super::outer::{FARTHEST, Outer, Payload};
 use super::{Outcome, answer, edit};
 use crate::common::frame::{TYPE_IPV4, TYPE_IPV6, UDP, checksum, transport_checksum};
@@ -54,6 +54,11 @@ impl World {
             if edit::decrement(&mut bytes, &inner).is_none() {
                 return Outcome::Drop(Reason::Ttl);
             }
+        }
+        if !self.is_in_sequence(&tunnel, &outer) {
+            return Outcome::Drop(Reason::TunnelSequence);
+        }
+        if tunnel.kind.carries_ip() {
             let own = self.interfaces.iter().find(|interface| interface.slot == slot);
             let own = own.map_or([0; 6], |interface| interface.mac);
             let ethertype = if inner.class == Class::Ipv6 { TYPE_IPV6 } else { TYPE_IPV4 };
@@ -103,24 +108,26 @@ impl World {
         }
         let local =
             self.way(None, tunnel.table, inner).filter(|target| matches!(target, Target::Workload { .. }));
-        if !inner.may_be_anybody()
-            && self.route_between(local, tunnel.table, inner.source) != Some(Target::Tunnel(tunnel.id))
-        {
+        let back =
+            self.route_between(local, tunnel.table, inner.source).filter(|_| !is_link_local(inner.source));
+        if !inner.may_be_anybody() && back != Some(Target::Tunnel(tunnel.id)) {
             return Err(Reason::InnerSource);
         }
         let Some(Target::Workload { slot, mac, .. }) = local else { return Err(Reason::InnerNoRoute) };
         self.remember(tunnel.table, inner, Target::Tunnel(tunnel.id));
-        if tunnel.has_sequence()
-            && let Some(sequence) = outer.sequence
-        {
-            // RFC 2890, 2.2: also the last one again is out of sequence. Numbers wrap.
-            let last = self.received.get(&tunnel.id);
-            if last.is_some_and(|last| !(1..1 << 31).contains(&sequence.wrapping_sub(*last))) {
-                return Err(Reason::TunnelSequence);
-            }
-            self.received.insert(tunnel.id, sequence);
-        }
         Ok((slot, mac))
+    }
+
+    /// RFC 2890, 2.2: what could be delivered otherwise is the last one from now on.
+    fn is_in_sequence(&mut self, tunnel: &Tunnel, outer: &Outer) -> bool {
+        let Some(sequence) = outer.sequence.filter(|_| tunnel.has_sequence()) else { return true };
+        let last = self.received.get(&tunnel.id);
+        // The same again is not, either. Numbers wrap.
+        if last.is_some_and(|last| !(1..1 << 31).contains(&sequence.wrapping_sub(*last))) {
+            return false;
+        }
+        self.received.insert(tunnel.id, sequence);
+        true
     }
 }
 

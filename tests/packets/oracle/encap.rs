@@ -3,6 +3,7 @@
 use mptm::kernel::abi::role;
 use mptm::reason::Reason;
 
+use super::answer::Role;
 use super::inner::{Class, Inner};
 use super::{Outcome, answer, edit};
 use crate::world::{Interface, Target, World};
@@ -30,7 +31,9 @@ impl World {
         let mac = frame[6..12].try_into().expect("a source address");
         self.remember(interface.table, &inner, Target::Workload { slot: interface.slot, mac, pairs: 0 });
         match route {
-            Target::Gateway => self.answer(interface.slot, answer::neighbour(frame, &inner, &interface)),
+            Target::Gateway => {
+                self.answer(interface.slot, answer::neighbour(frame, &inner, &interface, Role::Gateway))
+            }
             Target::Workload { slot, .. } if slot == interface.slot => Outcome::Pass,
             Target::Workload { slot, mac, .. } => {
                 let mut out = frame.to_vec();
@@ -48,7 +51,7 @@ impl World {
         let Some(tunnel) = self.tunnel(id) else { return Outcome::Drop(Reason::NoTunnel) };
         let carries_ip = tunnel.kind.carries_ip();
         if carries_ip && !inner.is_ip() {
-            return self.answer(interface.slot, answer::neighbour(frame, inner, interface));
+            return self.answer(interface.slot, answer::neighbour(frame, inner, interface, Role::Host));
         }
         let (size, tags) =
             if carries_ip { (inner.end - inner.l3, 0) } else { (frame.len() - 14, inner.tags as u32) };
