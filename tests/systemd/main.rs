@@ -137,6 +137,7 @@ fn apply_at_boot_and_after_edits() {
 #[test]
 fn watch_as_a_service() {
     let Some(mut machine) = boot("watch_as_a_service", &["mptm-watch.service"]) else { return };
+    machine.must("mkdir /etc/mptm.d");
     let state = |machine: &Machine| machine.property("mptm-watch.service", "ActiveState");
     assert_eq!(state(&machine), "active", "{}", machine.journal());
     assert_eq!(id(&machine), 1);
@@ -160,6 +161,18 @@ fn watch_as_a_service() {
     let is_applied = |machine: &mut Machine| machine.run("mptm apply --dry-run --detailed-exitcode").1;
     let took = machine.until("the container that was made again is not served", is_applied);
     println!("made again, and served after {took:?}");
+
+    // A container whose namespace has no name: found by its process, with the rights that the unit has.
+    machine.must("systemd-run --quiet --unit=nameless -p PrivateNetwork=yes sleep infinity");
+    machine.must(
+        "pid=$(systemctl show -P MainPID nameless) && until ip link add v type veth peer name e netns $pid; do \
+         sleep 0.01; done && ip link set v up && nsenter -t $pid -n sh -c 'ip addr add 10.250.1.9/24 dev e; ip link set e up'",
+    );
+    machine.write("/etc/mptm.d/v.toml", "[interface.\"v*\"]\nrole = \"workload\"\naddresses = \"peer\"\n");
+    machine.until("the nameless container is not served", |machine| {
+        machine.run("mptm get 10.250.1.9 10.250.1.2").1
+    });
+    machine.must("systemctl stop nameless && until ! ip link show v >/dev/null 2>&1; do sleep 0.01; done");
 
     machine.write("/etc/mptm.toml", &file(1 << 24));
     machine.until("systemd is not told", |machine| {
