@@ -31,6 +31,15 @@ static __always_inline int may_be_anybody(const struct inner *inner)
     return is_probe(inner) || is_link_local(inner->source);
 }
 
+/* Whether it says where a link-local address is that was heard of from there. */
+static __always_inline int is_known_there(__u32 table, const struct inner *inner, __u16 target, __u32 id)
+{
+    struct mptm_route from;
+
+    return inner->kind == KIND_ADVERTISEMENT && is_link_local(inner->source) &&
+           link_local_find(table, inner->source, &from) && from.target == target && from.id == id;
+}
+
 /* Where a solicitation from a link-local address came from, for the answer to find its way. */
 static __always_inline void remember(__u32 table, const struct inner *inner, __u16 target, __u32 id,
                                      const __u8 *mac)
@@ -44,18 +53,22 @@ static __always_inline void remember(__u32 table, const struct inner *inner, __u
     link_local_learn(table, inner, &from);
 }
 
-/* Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one
- * goes where that was heard of, and of the others only gateways are asked for. */
+/*
+ * Where the packet goes. Link-local addresses are behind no route, not even a default one: what answers one,
+ * or asks for it, goes where that was heard of. Gateways come first, since a workload may claim any
+ * link-local address.
+ */
 static __always_inline int find_way(__u32 pairs, __u32 table, const struct inner *inner,
                                     struct mptm_route *route)
 {
-    if (is_link_local(inner->destination)) {
-        if (inner->kind == KIND_ADVERTISEMENT)
-            return link_local_find(table, inner, route);
-        return inner->kind == KIND_SOLICITATION && route_find(table, inner->destination, route) &&
-               route->target == MPTM_TARGET_GATEWAY;
-    }
-    return route_between(pairs, table, inner->destination, route);
+    if (!is_link_local(inner->destination))
+        return route_between(pairs, table, inner->destination, route);
+    if (inner->kind != KIND_SOLICITATION && inner->kind != KIND_ADVERTISEMENT)
+        return 0;
+    if (inner->kind == KIND_SOLICITATION && route_find(table, inner->destination, route) &&
+        route->target == MPTM_TARGET_GATEWAY)
+        return 1;
+    return link_local_find(table, inner->destination, route);
 }
 
 /* To another workload of this node. */
@@ -139,7 +152,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
 
     if (!find_way(is_own ? own.pairs : 0, table, &inner, &route))
         return XDP_PASS;
-    if (!is_own && !may_be_anybody(&inner))
+    if (!is_own && !may_be_anybody(&inner) &&
+        !is_known_there(table, &inner, MPTM_TARGET_WORKLOAD, interface.slot))
         return DROP(MPTM_DROP_SOURCE);
     if (inner.kind == KIND_SOLICITATION) {
         __u8 *macs = (void *)(long)ctx->data;
@@ -181,7 +195,7 @@ static __always_inline int deliver(const struct mptm_tunnel *tunnel, __u32 id, c
     int is_local = find_way(0, table, inner, destination) && destination->target == MPTM_TARGET_WORKLOAD;
 
     /* A default route is no way back to a link-local address. */
-    if (!may_be_anybody(inner) &&
+    if (!may_be_anybody(inner) && !is_known_there(table, inner, MPTM_TARGET_TUNNEL, id) &&
         (is_link_local(inner->source) ||
          !(route_between(is_local ? destination->pairs : 0, table, inner->source, &back) &&
            back.target == MPTM_TARGET_TUNNEL && back.id == id)))

@@ -77,11 +77,11 @@ static __noinline void link_local_learn(__u32 table, const struct inner *inner, 
     bpf_map_update_elem(&link_locals, &key, from, BPF_ANY);
 }
 
-static __noinline int link_local_find(__u32 table, const struct inner *inner, struct mptm_route *found)
+static __noinline int link_local_find(__u32 table, const __u8 *address, struct mptm_route *found)
 {
     struct mptm_route_key key;
 
-    link_local_key(&key, table, inner->destination);
+    link_local_key(&key, table, address);
     struct mptm_route *route = bpf_map_lookup_elem(&link_locals, &key);
 
     if (!route)

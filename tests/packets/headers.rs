@@ -73,6 +73,9 @@ fn text(tunnel: &Tunnel) -> String {
     if let Some(inner_mac) = tunnel.inner_mac {
         key("inner_mac", format!("'{}'", mac(inner_mac)));
     }
+    if tunnel.flood {
+        key("flood", "true".to_owned());
+    }
     if tunnel.kind.is_tags() {
         key("pcp", or_inherit(tunnel.pcp));
     } else {

@@ -9,7 +9,7 @@ use mptm::kernel::Program;
 use crate::lab::Lab;
 use crate::patched::mend;
 use crate::random::Random;
-use crate::samples::{Sample, samples_after};
+use crate::samples::{Sample, groups, samples_after};
 use crate::wide::randomize;
 
 const MUTATIONS: u64 = 1_000_000;
@@ -79,6 +79,7 @@ fn mutations(test: &str, program: Program) {
                 lab.change_tunnels(|tunnel| randomize(&mut random, tunnel));
             }
             samples = samples_after(&lab, step as u32);
+            samples.extend(groups(&lab));
             samples.retain(|sample| sample.program == program);
         }
         let sample: &Sample = random.choose(&samples);

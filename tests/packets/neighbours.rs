@@ -211,8 +211,19 @@ fn link_local_sources_are_learned() {
     let hello = Ipv6::new(RED_IP6, LINK_LOCAL, UDP).encode(&udp(1, 2, b"hello"));
     let hello = leaving(TYPE_IPV6).encode(&hello);
     lab.node.check("a packet", Program::Encap, red, &hello, &Outcome::Pass);
+    // Whether it is still there: that goes where it was heard of last, too, and so does the answer.
     let question = solicitation(RED_IP6, LINK_LOCAL);
-    lab.node.check("a question to it", Program::Encap, red, &question, &Outcome::Pass);
+    let into = Outcome::Encapsulated { tunnel: other.into(), inner: question.clone() };
+    lab.node.check("a question to it", Program::Encap, red, &question, &into);
+    let unknown = solicitation(RED_IP6, Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99));
+    lab.node.check("a question to another", Program::Encap, red, &unknown, &Outcome::Pass);
+    let mut here = advertisement(LINK_LOCAL, RED_IP6);
+    here[..6].copy_from_slice(&RED_MAC);
+    let arriving = lab.tunnel(other).arriving(&here, 7);
+    lab.node.check("here it is", Program::Decap, underlay, &arriving, &out(other, here.clone()));
+    let spoofed = lab.tunnel(one).arriving(&here, 7);
+    let outcome = Outcome::Drop(Reason::InnerSource);
+    lab.node.check("here it is not", Program::Decap, underlay, &spoofed, &outcome);
 
     // And the other way round.
     let own = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x52);
@@ -225,6 +236,13 @@ fn link_local_sources_are_learned() {
     lab.node.check("a question", Program::Encap, red, &question, &into);
     answer[..6].copy_from_slice(&RED_MAC);
     lab.node.check("its answer", Program::Decap, underlay, &arriving, &out(one, answer));
+    let mut probe = solicitation(behind6(one), own);
+    let arriving = lab.tunnel(one).arriving(&probe, 7);
+    lab.node.check("it is probed", Program::Decap, underlay, &arriving, &out(one, probe));
+    let here = advertisement(own, behind6(one));
+    let into = Outcome::Encapsulated { tunnel: one.into(), inner: here.clone() };
+    lab.node.check("and answers", Program::Encap, red, &here, &into);
+    lab.node.check("for itself only", Program::Encap, lab.green, &here, &Outcome::Drop(Reason::Source));
     let spoofed = lab.tunnel(other).arriving(&advertisement(behind6(one), own), 7);
     let outcome = Outcome::Drop(Reason::InnerSource);
     lab.node.check("an answer of another's", Program::Decap, underlay, &spoofed, &outcome);

@@ -24,6 +24,9 @@ pub const DROP: u32 = 1;
 pub const PASS: u32 = 2;
 pub const REDIRECT: u32 = 4;
 
+/// Bytes of metadata that mptm_flood is left: a note, and as much before it as an Ethernet header and a bit.
+const NOTE: usize = 48;
+
 /// A counter that can move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
@@ -102,6 +105,9 @@ impl Node {
         for endpoint in self.world.tunnels.iter().flat_map(Tunnel::endpoints) {
             self.plane.delete(Map::Endpoints, endpoint.as_bytes()).unwrap();
         }
+        for tunnel in &self.world.tunnels {
+            self.plane.delete(Map::Floods, tunnel.table.as_bytes()).unwrap();
+        }
         self.world.tunnels = tunnels;
         self.world.install_tunnels(&mut self.plane);
         self.flows.clear();
@@ -170,7 +176,7 @@ impl Node {
         self.run_and_compare(&name, program, ifindex, frame, outcome);
         let tunnel_of = |id: &u32| self.world.tunnel(*id).expect("an outcome names a tunnel of the world");
         let slot = match outcome {
-            Outcome::Pass | Outcome::Leave(_) | Outcome::Drop(_) => None,
+            Outcome::Pass | Outcome::Leave(_) | Outcome::Drop(_) | Outcome::Noted { .. } => None,
             Outcome::Forward { slot, .. } | Outcome::Answer { slot, .. } => Some(*slot),
             // The same sequence number again is another thing.
             Outcome::Decapsulated { tunnel, slot, .. } => {
@@ -304,6 +310,14 @@ impl Node {
                     moved.insert(Row::Drop(*reason), size(frame));
                 }
                 (REDIRECT, Some(answer.clone()))
+            }
+            Outcome::Noted { tunnel, frame } => {
+                if let Some(tunnel) = tunnel {
+                    moved.insert(Row::Decap(*tunnel), size(frame));
+                }
+                // The note comes first; what is in it is between the two programs.
+                let note = run.frame.get(..NOTE).unwrap_or_default();
+                (PASS, Some([note, frame].concat()))
             }
             Outcome::Forward { frame, .. } => (REDIRECT, Some(frame.clone())),
             Outcome::Decapsulated { tunnel, frame, .. } => {

@@ -135,6 +135,31 @@ fn ip_frames(ipv4: (Ipv4Addr, Ipv4Addr), ipv6: (Ipv6Addr, Ipv6Addr)) -> Vec<Vec<
     all
 }
 
+/// To a group of either family.
+fn group_frames(ipv4: Ipv4Addr, ipv6: Ipv6Addr) -> [Vec<u8>; 2] {
+    let (group, group6) = (Ipv4Addr::new(239, 1, 2, 3), Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 1, 2));
+    let ends = ((ipv6.into(), 7), (group6.into(), 8));
+    let to = |group, ethertype| Ethernet::new(group_mac(group), RED_MAC, ethertype);
+    [
+        to(group.into(), TYPE_IPV4).encode(&Ipv4::new(ipv4, group, UDP).encode(&udp(7, 8, b"to all"))),
+        to(group6.into(), TYPE_IPV6)
+            .encode(&Ipv6::new(ipv6, group6, UDP).encode(&udp_with_checksum(ends.0, ends.1, b"to all"))),
+    ]
+}
+
+/// Those of the lab's frames that are forwarded only where multicast is.
+pub fn groups(lab: &Lab) -> Vec<Sample> {
+    let leave = |frame| Sample { program: Program::Encap, ifindex: lab.red, frame };
+    let arrive = |frame| Sample { program: Program::Decap, ifindex: lab.underlay, frame };
+    let mut all: Vec<Sample> = group_frames(RED_IP, RED_IP6).into_iter().map(leave).collect();
+    for id in lab.which(|tunnel| !tunnel.kind.carries_ip()) {
+        for inner in group_frames(behind(id), behind6(id)) {
+            all.push(arrive(lab.tunnel(id).arriving(&inner, 50000)));
+        }
+    }
+    all
+}
+
 /// An outer frame over IPv6, with what Linux puts before its payload, and another extension header.
 fn behind_extensions(outer: &[u8]) -> Vec<u8> {
     let mut frame = outer.to_vec();

@@ -66,6 +66,11 @@ impl Sender {
         self.wrap(&self.inner(|_| {}))
     }
 
+    /// The same with an IPv6 packet, and these bytes at an offset.
+    pub fn ipv6_with(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
+        patched(&self.wrap(&self.inner_ipv6()), at, bytes)
+    }
+
     /// With these bytes at an offset, and right checksums.
     pub fn with(&self, at: usize, bytes: &[u8]) -> Vec<u8> {
         patched(&self.good(), at, bytes)

@@ -79,6 +79,7 @@ pub fn randomize(random: &mut Random, tunnel: &mut Tunnel) {
     tunnel.udp_checksum = flip();
     tunnel.mss_clamp = flip();
     tunnel.inner_mac = (flip() && !tunnel.kind.carries_ip()).then_some([2, 0x77, 0, 0, 0, 7]);
+    tunnel.flood = flip() && !tunnel.kind.carries_ip();
     tunnel.received = None;
     if matches!(tunnel.kind, Kind::Gre { .. } | Kind::Gtpu { .. }) && tunnel.network.is_some() && flip() {
         tunnel.received = Some(random.next() as u32);

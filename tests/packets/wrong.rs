@@ -106,7 +106,9 @@ fn geneve(sender: &Sender, carries_ip: bool) -> Vec<Case> {
         ("the last reserved byte", sender.with(at + 7, &[0xff]), sender.delivered()),
     ];
     if carries_ip {
+        let ipv6 = sender.ipv6_with(at + 2, &TYPE_IPV4.to_be_bytes());
         cases.push(drop("the other family", kind(TYPE_IPV6), Reason::TunnelPayload));
+        cases.push(drop("IPv6 as IPv4", ipv6, Reason::TunnelPayload));
     }
     cases
 }
@@ -141,7 +143,9 @@ fn gre(sender: &Sender, ethernet: bool, checksum: bool, sequence: bool) -> Vec<C
         ("reserved bits", patched(&sender.flipped(at + 1, 0xf8), at, &[good[at] | 3]), sender.delivered()),
     ];
     if !ethernet {
+        let ipv6 = sender.ipv6_with(at + 2, &TYPE_IPV4.to_be_bytes());
         cases.push(drop("the other family", kind(TYPE_IPV6), Reason::TunnelPayload));
+        cases.push(drop("IPv6 as IPv4", ipv6, Reason::TunnelPayload));
     }
     if checksum {
         cases.push(drop(
@@ -162,6 +166,7 @@ fn ipip(sender: &Sender) -> Vec<Case> {
     let type_at = if sender.tunnel.is_ipv6() { 20 } else { 23 };
     vec![
         drop("the other family", sender.with(type_at, &[41]), Reason::TunnelPayload),
+        drop("IPv6 as IPv4", sender.ipv6_with(type_at, &[4]), Reason::TunnelPayload),
         drop("inner version 5", sender.with(at, &[0x55]), Reason::InnerMalformed),
         pass("another protocol", sender.with(type_at, &[6])),
     ]
@@ -177,6 +182,7 @@ fn gue(sender: &Sender) -> Vec<Case> {
         leave("a control message", sender.with(at, &[0x20]), Reason::Oam),
         drop("flags", sender.with(at + 2, &[0x80, 0]), Reason::TunnelFlags),
         drop("the other family", sender.with(at + 1, &[41]), Reason::TunnelPayload),
+        drop("IPv6 as IPv4", sender.ipv6_with(at + 1, &[4]), Reason::TunnelPayload),
         drop("another payload", sender.with(at + 1, &[17]), Reason::TunnelPayload),
         drop("fields beyond the packet", sender.with(at, &[0x1f]), Reason::OuterLength),
         drop("inner version 5", sender.with(at + 4, &[0x55]), Reason::InnerMalformed),

@@ -1,5 +1,7 @@
 //! tshark reads what mptm sends, and has nothing to complain of.
 
+use std::collections::BTreeSet;
+
 use crate::capture::Capture;
 use crate::matrix::{Carries, Row};
 use crate::site::{Container, Family, Node, Site, mac};
@@ -64,6 +66,9 @@ impl Listener {
                 assert_eq!(outer, expected, "{fields:?}");
             }
             macs(&capture, site, row, &filter, [c1, c2]);
+            if row.has_outer_ip() && outer == Family::V6 {
+                labels(&capture, &filter);
+            }
         }
     }
 }
@@ -123,4 +128,12 @@ fn macs(capture: &Capture, site: &Site, row: &Row, filter: &str, [c1, c2]: [&Con
     for row in capture.fields(&filter, &["eth.src", "eth.dst"]) {
         assert_eq!(row[..], expected[..], "outer and inner MAC addresses");
     }
+}
+
+/// A flow has a flow label of its own, and keeps it (RFC 6438).
+fn labels(capture: &Capture, filter: &str) {
+    let rows = capture.fields(&format!("{filter} and tcp"), &["ipv6.flow"]);
+    let outermost = |row: &Vec<String>| row[0].split(',').next().unwrap().to_owned();
+    let labels: BTreeSet<String> = rows.iter().map(outermost).collect();
+    assert!(labels.len() == 1 && !labels.contains("0x000000"), "flow labels {labels:?}");
 }

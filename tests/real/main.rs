@@ -5,15 +5,19 @@
 mod world;
 
 mod capture;
+mod groups;
 mod kernel_end;
+mod mesh;
 mod site;
 mod traffic;
 
 mod decode;
 mod devices;
+mod fields;
 mod flood;
 mod kernel;
 mod matrix;
+mod neighbours;
 mod outer;
 mod ovs;
 mod pmtu;

@@ -19,8 +19,9 @@ fn flows(title: &str, tunnel: &str, test: impl FnOnce(&Capture, &Container) + Se
         ping(&c1.netns, c2.address, 56);
         let capture = Capture::start(site.world, &switch);
         let to = udp_socket(&c2.netns, c2.address).local_addr().unwrap();
-        for _ in 0..64 {
-            let socket = udp_socket(&c1.netns, c1.address);
+        // All at once, so that each has a port of its own.
+        let sockets = [(); 64].map(|()| udp_socket(&c1.netns, c1.address));
+        for socket in sockets {
             for _ in 0..3 {
                 // Nobody listens any more, and says so.
                 let _ = socket.send_to(b"flow", to);

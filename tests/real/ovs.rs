@@ -11,8 +11,8 @@ use crate::capture::installed;
 use crate::kernel::nothing_but_groups_dropped;
 use crate::matrix::{Carries, Row};
 use crate::protocols::file;
-use crate::site::{Container, Family, Node, Site, attempt, ethtool, exec, finish};
-use crate::traffic::{carries, udp_one_way};
+use crate::site::{Family, Node, Site, attempt, ethtool, exec, finish};
+use crate::traffic::carries;
 use crate::world::{self, World, ip, soon};
 
 const PROGRAMS: [&str; 5] = ["ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl"];
@@ -99,7 +99,6 @@ fn port(row: &str) -> Option<&'static str> {
         "gre_all" => "type=gre options:packet_type=legacy_l3 options:key=4000000000",
         "gretap" => "type=gre",
         "gretap_all" => "type=gre options:key=42",
-        "gtpu" => "type=gtpu options:key=42",
         other => panic!("Open vSwitch does not speak {other}"),
     })
 }
@@ -221,10 +220,6 @@ fn against_port(row: &Row, outer: Family, option: &str) {
         site.nodes[0].apply(&format!("{}\nmtu = {mtu}\n", file(0, row, outer)));
         for family in Family::BOTH {
             let [c1, c2] = [c1.at(family), c2.at(family)];
-            if row.name == "gtpu" {
-                one_way(&c1, &c2);
-                continue;
-            }
             carries(&c1, &c2, mtu, || site.nodes[0].status());
             if row.carries == Carries::Ethernet {
                 assert_eq!(c1.neighbour(c2.address), c2.mac("eth0"));
@@ -234,11 +229,4 @@ fn against_port(row: &Row, outer: Family, option: &str) {
         nothing_but_groups_dropped(&site.nodes[0].status());
         ovs.end(site.world);
     });
-}
-
-/// Open vSwitch 3.1 takes no G-PDU for IP, and says so ("Receive non-IP packet"), while it sends right ones.
-fn one_way(c1: &Container, c2: &Container) {
-    for size in [0, 1, 1200, 4000] {
-        udp_one_way(c2, c1, size);
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::matrix::{Carries, ROWS, Row};
 use crate::protocols::file;
-use crate::site::{Container, Family, Site, UNDERLAY, attempt, exec};
+use crate::site::{Container, Family, Site, UNDERLAY, attempt, exec, settled};
 use crate::traffic::{datagram_arrives, no_ping, ping_full, ping_with, tcp, udp, udp_socket};
 use crate::world::{self, ip};
 
@@ -156,6 +156,8 @@ fn used_up(name: &str, gateway: bool, ttl: u8, at: Option<usize>) {
                 let far = c2.with_address([10, 251, 2, 1].into()).at(inner);
                 exec(&c2.netns, "ip", &format!("addr add {} dev lo", far.address));
                 exec(&c1.netns, "ip", &format!("route add {} via {via} src {}", far.address, c1.address));
+                settled(&c1.netns);
+                settled(&c2.netns);
                 c2 = far;
             }
             if at.is_some() {

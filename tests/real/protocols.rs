@@ -4,7 +4,7 @@
 use crate::capture::can_capture;
 use crate::decode::Listener;
 use crate::matrix::{Carries, Row};
-use crate::site::{Container, Family, Node, Site, UNDERLAY, ethtool, exec, v6_of};
+use crate::site::{Container, Family, Node, Site, UNDERLAY, ethtool, exec, settled, v6_of};
 use crate::traffic::{carries, ping_full, ping_with, tcp, udp};
 use crate::world::{self, ip, soon};
 
@@ -51,7 +51,8 @@ fn behind_a_gateway(container: &Container, node: usize) -> Container {
         exec(&container.netns, "ip", &format!("addr add {own}/{length} dev eth0 {nodad}"));
         exec(&container.netns, "ip", &format!("route add {network}/{length} via {gateway} src {own}"));
     }
-    Container { netns: container.netns.clone(), address: std::net::Ipv4Addr::from(BEHIND[node]).into() }
+    settled(&container.netns);
+    container.with_address(BEHIND[node].into())
 }
 
 /// How many hops away the answer to an echo request came from.

@@ -10,7 +10,7 @@ use mptm::config::model::NetnsRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{World, ip, veth};
+use crate::world::{World, ip, soon, veth};
 
 /// Addresses of the nodes on the wire, as their devices have them.
 pub const OUTER: [&str; 2] = ["10.30.30.1", "10.30.30.2"];
@@ -77,6 +77,11 @@ pub fn with_ipv6(netns: &NetnsRef, device: &str) {
     let all = ["accept_ra=0", "router_solicitations=0", "accept_dad=0", "dad_transmits=0", "disable_ipv6=0"];
     let of_each = |of| all.map(|setting| format!("net.ipv6.conf.{of}.{setting}")).join(" ");
     exec(netns, "sysctl", &format!("-qw {}", ["default", device, "all"].map(of_each).join(" ")));
+}
+
+/// Waits until all IPv6 addresses of a namespace are in use: the kernel gets there by way of a work queue.
+pub fn settled(netns: &NetnsRef) {
+    assert!(soon(|| exec(netns, "ip", "-6 addr show tentative").is_empty()));
 }
 
 fn name(netns: &str) -> NetnsRef {
@@ -343,7 +348,9 @@ impl<'a> Site<'a> {
             with_ipv6(&container.netns, "eth0");
             let address = container.at(Family::V6).address;
             exec(&container.netns, "ip", &format!("addr add {address}/120 dev eth0"));
+            settled(&container.netns);
         }
+        self.nodes.iter().for_each(|node| settled(&node.netns));
     }
 
     /// The node without mptm takes what XDP redirects to its end of the wire, and leaves nothing to hardware that a

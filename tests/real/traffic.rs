@@ -131,12 +131,6 @@ pub fn udp(from: &Container, to: &Container, size: usize) {
     datagram(&far, &near, size);
 }
 
-/// A datagram of a size to `to`, where nothing comes back.
-pub fn udp_one_way(from: &Container, to: &Container, size: usize) {
-    let (near, far) = (udp_socket(&from.netns, from.address), udp_socket(&to.netns, to.address));
-    datagram(&near, &far, size);
-}
-
 /// Whether a datagram arrives within half a second.
 pub fn datagram_arrives(from: &UdpSocket, to: &UdpSocket, size: usize) -> bool {
     from.send_to(&vec![0; size], to.local_addr().unwrap()).unwrap();

@@ -38,7 +38,8 @@ impl World {
             (bytes, inner)
         };
         let (slot, mac) = match self.deliver(&tunnel, &outer, &inner) {
-            Ok(to) => to,
+            Ok(Some(to)) => to,
+            Ok(None) => return self.flood_in(&tunnel, &outer, &inner, bytes),
             Err(reason) => return Outcome::Drop(reason),
         };
         if tunnel.mss_clamp {
@@ -97,11 +98,20 @@ impl World {
         Outcome::Leave(if outer.is_control { Reason::Oam } else { Reason::Stray })
     }
 
-    /// The workload's slot and MAC address.
-    fn deliver(&mut self, tunnel: &Tunnel, outer: &Outer, inner: &Inner) -> Result<(u32, [u8; 6]), Reason> {
+    /// The workload's slot and MAC address. None: it is for several.
+    fn deliver(
+        &mut self,
+        tunnel: &Tunnel,
+        outer: &Outer,
+        inner: &Inner,
+    ) -> Result<Option<(u32, [u8; 6])>, Reason> {
         match (inner.class, outer.payload) {
             (Class::Malformed, _) => return Err(Reason::InnerMalformed),
-            (Class::Group, _) => return Err(Reason::InnerGroup),
+            (Class::Group, _) if !(tunnel.flood && inner.flood) => return Err(Reason::InnerGroup),
+            (Class::Group, _) => {
+                let is_behind = self.route(tunnel.table, inner.source) == Some(Target::Tunnel(tunnel.id));
+                return if is_behind || inner.has_no_address() { Ok(None) } else { Err(Reason::InnerSource) };
+            }
             (Class::Other, _) => return Err(Reason::InnerUnsupported),
             (Class::Ipv4, Payload::Ipv6) | (Class::Ipv6, Payload::Ipv4) => return Err(Reason::TunnelPayload),
             _ => {}
@@ -110,12 +120,30 @@ impl World {
             self.way(None, tunnel.table, inner).filter(|target| matches!(target, Target::Workload { .. }));
         let back =
             self.route_between(local, tunnel.table, inner.source).filter(|_| !is_link_local(inner.source));
-        if !inner.may_be_anybody() && back != Some(Target::Tunnel(tunnel.id)) {
+        let here = Target::Tunnel(tunnel.id);
+        let is_known = self.is_known_there(tunnel.table, inner, |target| target == here);
+        if !inner.may_be_anybody() && !is_known && back != Some(here) {
             return Err(Reason::InnerSource);
         }
         let Some(Target::Workload { slot, mac, .. }) = local else { return Err(Reason::InnerNoRoute) };
         self.remember(tunnel.table, inner, Target::Tunnel(tunnel.id));
-        Ok((slot, mac))
+        Ok(Some((slot, mac)))
+    }
+
+    /// To all workloads of the segment.
+    fn flood_in(&mut self, tunnel: &Tunnel, outer: &Outer, inner: &Inner, mut frame: Vec<u8>) -> Outcome {
+        if tunnel.mss_clamp {
+            edit::clamp(&mut frame, inner, tunnel.mtu);
+        }
+        if outer.ends.is_some() && edit::join_ecn(&mut frame, inner, outer.ecn).is_none() {
+            return Outcome::Drop(Reason::Ecn);
+        }
+        if !self.is_in_sequence(tunnel, outer) {
+            return Outcome::Drop(Reason::TunnelSequence);
+        }
+        // IEEE 802's first local experimental one.
+        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+        Outcome::Noted { tunnel: Some(tunnel.id), frame }
     }
 
     /// RFC 2890, 2.2: what could be delivered otherwise is the last one from now on.

@@ -60,7 +60,7 @@ pub fn join_ecn(bytes: &mut [u8], inner: &Inner, outer: u8) -> Option<()> {
     }
     let new = ECN[usize::from(inner.tos & 3)][usize::from(outer)]?;
     let packet = &mut bytes[inner.l3..];
-    if inner.class == Class::Ipv4 {
+    if inner.source.is_ipv4() {
         write_ipv4(packet, 1, inner.tos & 0xfc | new);
     } else {
         packet[1] = packet[1] & 0xcf | new << 4;
@@ -70,8 +70,10 @@ pub fn join_ecn(bytes: &mut [u8], inner: &Inner, outer: u8) -> Option<()> {
 
 /// Lowers the MSS of a SYN to what a packet of `mtu` bytes leaves for it.
 pub fn clamp(bytes: &mut [u8], inner: &Inner, mtu: u32) {
-    let most = mtu - if inner.class == Class::Ipv6 { 60 } else { 40 };
-    let Some(l4) = inner.l4.filter(|_| inner.is_ip() && inner.protocol == TCP) else { return };
+    let most = mtu - if inner.source.is_ipv6() { 60 } else { 40 };
+    let Some(l4) = inner.l4.filter(|_| (inner.is_ip() || inner.flood) && inner.protocol == TCP) else {
+        return;
+    };
     let segment = &mut bytes[l4..inner.end];
     if segment.len() < 20 || segment[13] & 2 == 0 {
         return;

@@ -17,7 +17,7 @@ impl World {
         let inner = Inner::of_frame(frame);
         match inner.class {
             Class::Malformed => return Outcome::Drop(Reason::Malformed),
-            Class::Group => return Outcome::Leave(Reason::Group),
+            Class::Group => return self.flood_out(&interface, frame, &inner),
             Class::Other => return Outcome::Pass,
             _ => {}
         }
@@ -25,7 +25,9 @@ impl World {
             .route(interface.table, inner.source)
             .filter(|own| matches!(own, Target::Workload { slot, .. } if *slot == interface.slot));
         let Some(route) = self.way(own, interface.table, &inner) else { return Outcome::Pass };
-        if own.is_none() && !inner.may_be_anybody() {
+        let is_here = |target| matches!(target, Target::Workload { slot, .. } if slot == interface.slot);
+        let is_known = self.is_known_there(interface.table, &inner, is_here);
+        if own.is_none() && !inner.may_be_anybody() && !is_known {
             return Outcome::Drop(Reason::Source);
         }
         let mac = frame[6..12].try_into().expect("a source address");
@@ -45,6 +47,16 @@ impl World {
             }
             Target::Tunnel(id) => self.enter_tunnel(id, frame, &inner, &interface),
         }
+    }
+
+    /// A packet for several, of the workload's own or of one that has no address yet.
+    fn flood_out(&self, interface: &Interface, frame: &[u8], inner: &Inner) -> Outcome {
+        let own = self.route(interface.table, inner.source);
+        let is_own = matches!(own, Some(Target::Workload { slot, .. }) if slot == interface.slot);
+        if inner.flood && self.floods(interface.table) && (is_own || inner.has_no_address()) {
+            return Outcome::Noted { tunnel: None, frame: frame.to_vec() };
+        }
+        Outcome::Leave(Reason::Group)
     }
 
     fn enter_tunnel(&self, id: u32, frame: &[u8], inner: &Inner, interface: &Interface) -> Outcome {

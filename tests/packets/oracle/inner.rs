@@ -45,6 +45,8 @@ pub struct Inner {
     pub end: usize,
     /// Bytes of VLAN tags.
     pub tags: usize,
+    /// It is an IP packet in a frame to a group.
+    pub flood: bool,
 }
 
 /// What hashes alike: addresses, protocol, ports.
@@ -74,6 +76,7 @@ impl Inner {
             l4: None,
             end: 0,
             tags: 0,
+            flood: false,
         }
     }
 
@@ -100,7 +103,9 @@ impl Inner {
             _ if is_group => Self::new(Class::Group),
             _ => Self::new(Class::Other),
         };
-        if is_group && inner.is_ip() {
+        let is_packet = inner.end > inner.l3 && inner.class == Class::Group;
+        inner.flood = is_group && (inner.is_ip() || is_packet);
+        if inner.flood {
             inner.class = Class::Group;
         }
         inner.tags = at - 14;
@@ -125,6 +130,11 @@ impl Inner {
     pub fn may_be_anybody(&self) -> bool {
         matches!(self.class, Class::Arp | Class::Solicitation)
             && (self.source.is_unspecified() || is_link_local(self.source))
+    }
+
+    /// Who has no address yet, or one that only counts on its link, and asks everybody.
+    pub fn has_no_address(&self) -> bool {
+        self.source.is_unspecified() || is_link_local(self.source)
     }
 
     pub fn flow(&self) -> Flow {

@@ -42,6 +42,12 @@ pub enum Outcome {
         tunnel: u32,
         inner: Vec<u8>,
     },
+    /// To the host's stack, with a note for mptm_flood; a frame that came out of a tunnel has an EtherType that nobody
+    /// speaks.
+    Noted {
+        tunnel: Option<u32>,
+        frame: Vec<u8>,
+    },
     Decapsulated {
         tunnel: u32,
         slot: u32,
@@ -95,18 +101,28 @@ impl World {
         .or_else(|| self.route(table, remote))
     }
 
-    /// What is for a link-local address goes nowhere, unless it answers a solicitation from there, or asks for a gateway.
+    /// What is for a link-local address goes nowhere, unless it asks for a gateway, or is of neighbour discovery and a
+    /// solicitation has come from there.
     fn way(&self, local: Option<Target>, table: u32, inner: &Inner) -> Option<Target> {
         if is_link_local(inner.destination) {
+            let learned = self.link_locals.get(&(table, inner.destination)).copied();
             return match inner.class {
-                Class::Advertisement => self.link_locals.get(&(table, inner.destination)).copied(),
-                Class::Solicitation => {
-                    self.route(table, inner.destination).filter(|target| *target == Target::Gateway)
-                }
+                Class::Advertisement => learned,
+                Class::Solicitation => self
+                    .route(table, inner.destination)
+                    .filter(|target| *target == Target::Gateway)
+                    .or(learned),
                 _ => None,
             };
         }
         self.route_between(local, table, inner.destination)
+    }
+
+    /// Whether it says where a link-local address is that has been heard of from there.
+    fn is_known_there(&self, table: u32, inner: &Inner, is_there: impl Fn(Target) -> bool) -> bool {
+        inner.class == Class::Advertisement
+            && is_link_local(inner.source)
+            && self.link_locals.get(&(table, inner.source)).is_some_and(|target| is_there(*target))
     }
 
     fn remember(&mut self, table: u32, inner: &Inner, from: Target) {

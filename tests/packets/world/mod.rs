@@ -99,6 +99,11 @@ impl World {
             .map(|route| route.target)
     }
 
+    /// Whether a segment has tunnels for multicast and broadcast.
+    pub fn floods(&self, table: u32) -> bool {
+        self.tunnels.iter().any(|tunnel| tunnel.table == table && tunnel.flood)
+    }
+
     pub fn install(&self, plane: &mut impl DataPlane) {
         for interface in &self.interfaces {
             let value = abi::Interface {
@@ -133,6 +138,12 @@ impl World {
             }
         }
         ports[0] = 0;
+        for table in self.tunnels.iter().map(|tunnel| tunnel.table) {
+            if self.floods(table) {
+                // To whom, is the business of mptm_flood.
+                put(plane, Map::Floods, &table, &abi::Flood::default());
+            }
+        }
         plane.put(Map::UdpPorts, &0_u32.to_ne_bytes(), &ports).unwrap();
     }
 

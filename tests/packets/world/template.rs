@@ -173,6 +173,7 @@ impl Tunnel {
             (self.keep_source, flag::KEEP_SOURCE),
             (self.inner_mac.is_some(), flag::INNER_MAC),
             (self.mss_clamp, flag::MSS_CLAMP),
+            (self.flood, flag::FLOOD),
             (self.stack, flag::STACK),
             (self.unresolved, flag::UNRESOLVED),
             (self.debug, flag::DEBUG),

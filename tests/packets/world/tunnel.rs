@@ -115,6 +115,7 @@ pub struct Tunnel {
     pub label: Label,
     pub udp_checksum: bool,
     pub mss_clamp: bool,
+    pub flood: bool,
     pub mtu: u32,
     pub table: u32,
     /// The underlay's slot.
@@ -150,6 +151,7 @@ impl Tunnel {
             label: Label::Flow,
             udp_checksum: false,
             mss_clamp: false,
+            flood: false,
             mtu: 9000,
             table: 0,
             slot: 0,
