@@ -141,6 +141,20 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         links,
     } = desired;
 
+    // With other maps, programs that know them: even where a link stays as it is.
+    let migrates = match (data_plane, &actual.data_plane) {
+        (Some(after), Some(before)) => after.layout != before.layout,
+        _ => false,
+    };
+    let (mut live_links, mut live_flood_links) = (actual.links.clone(), actual.flood_links.clone());
+    if migrates {
+        for (_, link) in live_links.iter_mut().filter(|(name, link)| links.get(*name) == Some(*link)) {
+            link.program = None;
+        }
+        let same = |(name, link): &(&Name, &mut FloodLink)| flood_links.get(*name) == Some(&**link);
+        live_flood_links.iter_mut().filter(same).for_each(|(_, link)| link.current = false);
+    }
+
     let mut before = Vec::new();
     let mut forward = Vec::new();
     let mut backward = Vec::new();
@@ -196,7 +210,7 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     // Nothing is flooded before the program that does it is there. As with the others, below, a device must lose it
     // before it gets it under another name.
     let mut unplugged = Vec::new();
-    diff(flood_links, &actual.flood_links, |name, change, removes| {
+    diff(flood_links, &live_flood_links, |name, change, removes| {
         let link = |change| Step::FloodLink(name.clone(), change);
         match change {
             Change::Modify { before: old, after: new } if old.ifindex != 0 && old.ifindex != new.ifindex => {
@@ -208,7 +222,7 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     });
     diff(floods, &actual.floods, |name, change, removes| sort(Step::Flood(name.clone(), change), removes));
-    diff(links, &actual.links, |name, change, removes| {
+    diff(links, &live_links, |name, change, removes| {
         let link = |change| Step::Link(name.clone(), change);
         match change {
             // Devices that changed their names: each must lose its old program before another takes its index.

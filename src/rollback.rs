@@ -73,7 +73,8 @@ mod tests {
     fn what_can_be_wanted_again() {
         let dead = Attachment { ifindex: 0, program: None, mode: None };
         let (old, own) = (Build([1; 32]), Build([2; 32]));
-        let mut before = State { data_plane: Some(DataPlane { build: old, netns: 1 }), ..State::default() };
+        let mut before =
+            State { data_plane: Some(DataPlane { build: old, netns: 1, layout: 2 }), ..State::default() };
         before.links.insert("gone".into(), dead);
         before.links.insert("mended".into(), dead);
         let mended = Attachment { ifindex: 3, program: Some(Program::Pass), mode: None };

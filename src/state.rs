@@ -44,6 +44,8 @@ pub struct DataPlane {
     pub build: Build,
     /// The cookie of the namespace that it is for.
     pub netns: u64,
+    /// The layout of the maps. With an older one nothing else of the data plane is known but settings and links.
+    pub layout: u32,
 }
 
 /// A setting's identity.

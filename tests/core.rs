@@ -15,6 +15,8 @@ mod files;
 mod flood;
 #[path = "core/limits.rs"]
 mod limits;
+#[path = "core/migration.rs"]
+mod migration;
 #[path = "core/partial.rs"]
 mod partial;
 #[path = "core/plans.rs"]

@@ -41,7 +41,8 @@ pub fn apply(
     seconds: u32,
     json: bool,
 ) -> Result<Plan, CliError> {
-    let before = kernel.read()?.state;
+    // Maps of an older layout can't be gone back to.
+    let before = kernel.read_current(&global.pin)?.state;
     let meeting = Meeting::at(kernel)?;
     let signals = hold_signals()?;
     let guard = Guard::start(global, before, seconds, &meeting.path)?;

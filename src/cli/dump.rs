@@ -10,7 +10,7 @@ use crate::kernel::Network as _;
 
 pub fn run(global: &Global) -> Result<ExitCode, CliError> {
     let kernel = global.kernel()?;
-    let live = kernel.read()?;
+    let live = kernel.read_current(&global.pin)?;
     if live.state.data_plane.is_none() {
         warn(&format!("there is no data plane in {}: the dump is empty", global.pin.display()));
     }

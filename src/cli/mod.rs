@@ -27,6 +27,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
+use crate::kernel::abi::LAYOUT;
 use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, NetnsLock, enter_netns, require_rights};
 use crate::store::{self, Live};
 
@@ -251,9 +252,24 @@ impl Kernel {
         Ok(store::read(&self.bpf, &self.net)?)
     }
 
+    /// What is there, for commands that say what there is: with an older mptm's maps, little would be known of it.
+    fn read_current(&self, pin: &std::path::Path) -> Result<Live, CliError> {
+        let live = self.read()?;
+        match live.state.data_plane {
+            Some(data_plane) if data_plane.layout != LAYOUT => Err(CliError::Other {
+                what: format!("the pins in {} are those of an older mptm", pin.display()),
+                hint: Some(
+                    "`mptm apply` takes them over, with the programs that run; `mptm down` removes them"
+                        .into(),
+                ),
+            }),
+            _ => Ok(live),
+        }
+    }
+
     /// What is there, for commands that make no sense without a data plane.
     fn read_existing(&self, pin: &std::path::Path) -> Result<Live, CliError> {
-        let live = self.read()?;
+        let live = self.read_current(pin)?;
         if live.state.data_plane.is_none() {
             return Err(CliError::Other {
                 what: format!("there is no data plane in {}", pin.display()),

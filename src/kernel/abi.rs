@@ -10,6 +10,8 @@ use super::skeleton::types as c;
 
 /// MPTM_LAYOUT.
 pub const LAYOUT: u32 = 2;
+/// The first one that can be migrated.
+pub const OLDEST_LAYOUT: u32 = 1;
 /// MPTM_MAX_TUNNELS.
 pub const MAX_TUNNELS: u32 = 16384;
 /// MPTM_MAX_INTERFACES.

@@ -186,7 +186,21 @@ pub trait DataPlane {
     /// As for `create`.
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError>;
 
-    /// Undoes `replace_programs`, and writes `meta`.
+    /// Makes maps of this mptm's layout in the place of older ones, with `meta` in them, and programs that use them.
+    /// Saved settings and counters are carried over, the rest is empty. The links keep the old programs, which go on
+    /// with the old maps, until each is updated. Both stay at hand, for `restore_programs`.
+    ///
+    /// # Errors
+    /// As for `create`; maps that can't be read.
+    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+
+    /// After `migrate`: gives a link the program back that it had before; false: it is not at hand.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError>;
+
+    /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`.
     ///
     /// # Errors
     /// There is nothing to restore; as for `create`.
@@ -270,6 +284,12 @@ pub trait DataPlane {
     /// # Errors
     /// The kernel has no such links yet (before 6.6), or the device is gone.
     fn attach_flood(&mut self, name: &str, ifindex: u32) -> Result<(), KernelError>;
+
+    /// As `update_link`, for a link of mptm_flood.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn update_flood(&mut self, name: &str) -> Result<(), KernelError>;
 
     /// Detaches a link of mptm_flood and removes its pin; a dead one, too.
     ///

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
+use crate::kernel::abi::LAYOUT;
 use crate::kernel::{Netns, Program};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
@@ -32,7 +33,9 @@ pub(super) fn usual(key: &str) -> &'static str {
 }
 
 pub(super) fn data_plane(data_plane: &DataPlane) -> Fields {
-    vec![("build", data_plane.build.to_string())]
+    let build = data_plane.build.to_string();
+    let layout = data_plane.layout;
+    vec![("build", if layout == LAYOUT { build } else { format!("{build} of layout {layout}") })]
 }
 
 /// A device, with its namespace if that is not mptm's own.

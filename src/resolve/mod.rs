@@ -17,6 +17,7 @@ use std::fmt;
 pub use partial::{Partial, Subject, resolve_what_can_be};
 
 use crate::config::model::{Config, Location, Name, Role};
+use crate::kernel::abi::LAYOUT;
 use crate::kernel::{DataPlane as Bpf, KernelError, Network};
 use crate::protocol::Protocol;
 use crate::state::{self, Endpoint, State, Tunnel};
@@ -150,7 +151,7 @@ fn all(context: &Context<'_>) -> (State, Findings, Ends) {
     let mut state = State::default();
 
     match net.netns_cookie(&None) {
-        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns }),
+        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns, layout: LAYOUT }),
         Err(source) => {
             findings.errors.push(ResolveError {
                 at: None,

@@ -5,7 +5,7 @@ use zerocopy::IntoBytes;
 use super::ids::Ids;
 use crate::config::model::Name;
 use crate::kernel::abi::{self, MAX_FLOOD_MEMBERS};
-use crate::kernel::{DataPlane as Bpf, KernelError, Map};
+use crate::kernel::{DataPlane as Bpf, KernelError, Map, Program};
 use crate::plan::Change;
 use crate::state::{Flood, FloodLink, FloodMember};
 
@@ -66,6 +66,18 @@ pub fn flood(
 
 /// Carries out a change of a link.
 pub fn link(name: &Name, change: &Change<FloodLink>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
+    if let (Some(before), Some(after)) = (change.before(), change.after())
+        && before.ifindex == after.ifindex
+        && before.ifindex != 0
+    {
+        // Another program in the same place: no packet goes by in between.
+        if after.current {
+            return bpf.update_flood(name);
+        }
+        if bpf.restore_link(name, Program::Flood)? {
+            return Ok(());
+        }
+    }
     if change.before().is_some() {
         bpf.detach_flood(name)?;
     }
@@ -83,7 +95,10 @@ pub fn link(name: &Name, change: &Change<FloodLink>, bpf: &mut dyn Bpf) -> Resul
 /// Undoes a change of a link that failed, and may be half done.
 pub fn revert_link(name: &Name, change: &Change<FloodLink>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {
     if let Some(before) = change.before()
-        && bpf.flood_links()?.get(&**name).is_some_and(|now| now.ifindex == before.ifindex)
+        && bpf
+            .flood_links()?
+            .get(&**name)
+            .is_some_and(|now| now.ifindex == before.ifindex && now.program.is_some() == before.current)
     {
         return Ok(());
     }

@@ -54,21 +54,26 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
                if that namespace is gone, remove the directory",
         ));
     }
+    live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns, layout: meta.layout });
+    let names = read_names(bpf, &mut live.ids)?;
+    read_links(bpf, net, &mut live)?;
+    read_flood_links(bpf, &mut live)?;
+    read_settings(bpf, net, &mut live)?;
+    if meta.layout != abi::LAYOUT {
+        // What else there is has to be made anew.
+        return Ok(live);
+    }
     for cpu in 0..bpf.possible_cpus()? {
         if bpf.get(Map::Cpus, cpu.as_bytes())?.is_some() {
             live.state.stack_cpus.insert(cpu);
         }
     }
-    live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns });
-    let names = read_names(bpf, &mut live.ids)?;
     read_interfaces(bpf, &mut live, &names)?;
     read_tunnels(bpf, &mut live, &names)?;
     read_routes(bpf, &mut live)?;
     read_endpoints(bpf, &mut live)?;
     read_ports(bpf, &mut live)?;
     read_floods(bpf, &mut live)?;
-    read_links(bpf, net, &mut live)?;
-    read_settings(bpf, net, &mut live)?;
     Ok(live)
 }
 
@@ -77,16 +82,27 @@ fn read_meta(bpf: &dyn Bpf) -> Result<Option<abi::Meta>, KernelError> {
     let Some(bytes) = bpf.meta()? else {
         return Ok(None);
     };
-    let layout = bytes.first_chunk().map(|first| u32::from_ne_bytes(*first));
+    let layout = bytes.first_chunk().map_or(0, |first| u32::from_ne_bytes(*first));
+    let pins = bpf.pin_dir().display();
     match decode::<abi::Meta>(Map::Meta, &bytes) {
-        Ok(meta) if meta.layout == abi::LAYOUT => Ok(Some(meta)),
-        _ => Err(KernelError::plain(format!(
-            "the pins in {} were made by another version of mptm (layout {}, this one has {})",
-            bpf.pin_dir().display(),
-            layout.unwrap_or(0),
-            abi::LAYOUT
-        ))
-        .hint("run `mptm down` of that version first, or choose another directory with --pin")),
+        Ok(meta) if (abi::OLDEST_LAYOUT..=abi::LAYOUT).contains(&layout) => Ok(Some(meta)),
+        // Whatever else it looks like by then.
+        _ if layout > abi::LAYOUT => {
+            let what = format!(
+                "the pins in {pins} were made by a newer mptm (layout {layout}, this one has {})",
+                abi::LAYOUT
+            );
+            Err(KernelError::plain(what)
+                .hint("use that one, or run its `mptm down` first, or choose another directory with --pin"))
+        }
+        _ => {
+            let what = format!(
+                "the pins in {pins} were made by another version of mptm (layout {layout}, this one has {})",
+                abi::LAYOUT
+            );
+            Err(KernelError::plain(what)
+                .hint("run `mptm down` of that version first, or choose another directory with --pin"))
+        }
     }
 }
 
@@ -252,6 +268,10 @@ fn read_floods(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
         let flood = flood::decode(&decode(Map::Floods, &value)?, &mut live.ids);
         live.state.floods.insert(live.ids.segments.named(table), flood);
     }
+    Ok(())
+}
+
+fn read_flood_links(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
     for (name, link) in bpf.flood_links()? {
         let current = link.program == Some(Program::Flood);
         live.state.flood_links.insert(name.into(), FloodLink { ifindex: link.ifindex, current });

@@ -89,6 +89,13 @@ fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), Kerne
         version: abi::text_field(env!("CARGO_PKG_VERSION")),
     };
     match change {
+        Change::Modify { before, after } if before.layout != after.layout => {
+            if after.layout == abi::LAYOUT {
+                bpf.migrate(row(after).as_bytes())
+            } else {
+                bpf.restore_programs(row(after).as_bytes())
+            }
+        }
         Change::Add(after) => bpf.create(row(after).as_bytes()),
         Change::Modify { after, .. } if after.build == bpf.build() => {
             bpf.replace_programs(row(after).as_bytes())
@@ -285,6 +292,8 @@ fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<
 }
 
 fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
+    // It has a number already when it comes from older maps; its counters are its own then.
+    let is_new = change.before().is_none() && ids.tunnels.number(name).is_none();
     let id = ids.tunnel(name)?;
     let Some(after) = change.after() else {
         delete_name(bpf, name_kind::NEXT_HOP, id)?;
@@ -298,11 +307,11 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
         Some(bytes) => decode::<u32>(Map::Active, &bytes)?,
         None => 0,
     };
-    if change.before().is_none_or(|before| after.sequence && !before.sequence) {
+    if is_new || change.before().is_some_and(|before| after.sequence && !before.sequence) {
         // What it has of sequence numbers is another tunnel's, or of long ago.
         bpf.put(Map::TunnelState, id.as_bytes(), abi::TunnelState::new_zeroed().as_bytes())?;
     }
-    if change.before().is_none() {
+    if is_new {
         bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
     }
     match after.next_hop {
@@ -392,9 +401,15 @@ fn link(name: &Name, change: &Change<Attachment>, bpf: &mut dyn Bpf) -> Result<(
     let (Some(program), Some(mode)) = (after.program, after.mode) else {
         // Only as the undoing of a step. What it mended was dead, or of a build that is no longer at hand.
         return match (after.mode, change.before()) {
-            (Some(mode), Some(now)) if now.ifindex == after.ifindex && now.mode == Some(mode) => Err(
-                KernelError::plain(format!("{name} keeps the new program: the old one is no longer at hand")),
-            ),
+            (Some(mode), Some(now)) if now.ifindex == after.ifindex && now.mode == Some(mode) => {
+                if let Some(program) = now.program
+                    && bpf.restore_link(name, program)?
+                {
+                    return Ok(());
+                }
+                let what = format!("{name} keeps the new program: the old one is no longer at hand");
+                Err(KernelError::plain(what))
+            }
             (Some(_), _) => {
                 bpf.detach(name)?;
                 Err(KernelError::plain(format!("{name} has no program: the old one is no longer at hand"))

@@ -55,11 +55,8 @@ fn pins_of_others() {
     let mut layout = meta.clone();
     layout[..4].copy_from_slice(&9_u32.to_ne_bytes());
     let (text, hint) = error(&layout);
-    assert_eq!(
-        text,
-        "the pins in /sys/fs/bpf/mptm were made by another version of mptm (layout 9, this one has 2)"
-    );
-    assert_eq!(hint, "run `mptm down` of that version first, or choose another directory with --pin");
+    assert_eq!(text, "the pins in /sys/fs/bpf/mptm were made by a newer mptm (layout 9, this one has 2)");
+    assert_eq!(hint, "use that one, or run its `mptm down` first, or choose another directory with --pin");
     assert_eq!(error(&layout[..30]).0, text, "whatever its size");
     let mut netns = meta;
     netns[8] ^= 1;

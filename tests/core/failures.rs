@@ -12,7 +12,7 @@ use mptm::state::State;
 use super::scene::{SMALL, apply_text, desired, difference, essence, live, scene};
 
 /// Differs from `SMALL` in something of every kind.
-const OTHER: &str = r#"
+pub const OTHER: &str = r#"
     [interface.u0]
     role = "underlay"
     manage = []
@@ -72,7 +72,7 @@ fn kind(step: &Step) -> String {
 }
 
 /// Fails every change on the way from what is there to what is wanted; the kinds of the steps that did.
-fn fail_everywhere(origin: &Fake, want: &State) -> BTreeSet<String> {
+pub fn fail_everywhere(origin: &Fake, want: &State) -> BTreeSet<String> {
     let (before, before_state) = (essence(origin), live(origin).state);
     let mut failed = BTreeSet::new();
     for number in 0.. {

@@ -114,6 +114,7 @@ pub fn essence(fake: &Fake) -> World {
     world.changes = 0;
     world.fail_at = None;
     world.replaced.clear();
+    world.former = None;
     world.solicited.clear();
     let Some(maps) = &mut world.maps else { return world };
     let tunnels = maps.entries(Map::Tunnels);

@@ -12,16 +12,16 @@ use crate::traffic::loss_both_ways_while;
 fn file(node: &Node, round: u32) -> String {
     let mut file = node.plain_file();
     for (number, letter) in (1..).zip('b'..='z') {
-        if (round + number) % 3 == 0 {
+        if (round + number).is_multiple_of(3) {
             continue;
         }
         let header = match number % 6 {
             0 => format!("protocol = \"geneve\"\nid = {}", 100 * number + round % 50),
             1 => format!("protocol = \"vxlan\"\nid = {number}\nmtu = {}", 1400 - round % 100),
-            2 => format!("protocol = \"gre\"\nid = {number}\nchecksum = {}", round % 2 == 0),
+            2 => format!("protocol = \"gre\"\nid = {number}\nchecksum = {}", round.is_multiple_of(2)),
             3 => format!("protocol = \"gtpu\"\nid = {number}\nqfi = {}", round % 64),
             4 => format!("protocol = \"gretap\"\nid = {number}\nttl = {}", 1 + round % 255),
-            _ => format!("protocol = \"geneve\"\nid = {number}\ndebug = {}", round % 2 == 0),
+            _ => format!("protocol = \"geneve\"\nid = {number}\ndebug = {}", round.is_multiple_of(2)),
         };
         writeln!(
             file,
@@ -29,7 +29,7 @@ fn file(node: &Node, round: u32) -> String {
             100 + number,
             round % 7,
             150 + number,
-            if round % 2 == 0 { "\nfrom = [\"10.250.1.1\"]" } else { "" },
+            if round.is_multiple_of(2) { "\nfrom = [\"10.250.1.1\"]" } else { "" },
         )
         .unwrap();
     }

@@ -10,6 +10,7 @@ mod lab;
 mod load;
 mod mounts;
 mod noop;
+mod older;
 mod output;
 mod refused;
 mod rights;

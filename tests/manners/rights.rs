@@ -66,10 +66,10 @@ fn pins_of_another_version() {
         for command in ["apply", "apply --dry-run", "down", "status", "dump", "get 10.250.1.1 10.250.1.2"] {
             node.mptm(command).refused(&[
                 &format!(
-                    "the pins in {} were made by another version of mptm (layout 99, this one has ",
+                    "the pins in {} were made by a newer mptm (layout 99, this one has ",
                     node.pin.display()
                 ),
-                "hint: run `mptm down` of that version first, or choose another directory with --pin",
+                "hint: use that one, or run its `mptm down` first, or choose another directory with --pin",
             ]);
         }
         Pinned::look(&node.pin).must_be(&pinned);

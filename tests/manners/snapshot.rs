@@ -167,6 +167,16 @@ impl Pinned {
         assert_eq!(self.links, before.links, "other links");
     }
 
+    /// All maps and programs are others now, and nothing of these lives on in the kernel.
+    #[track_caller]
+    pub fn must_be_replaced_by(&self, now: &Self) {
+        assert!(
+            self.maps.values().all(|id| !now.maps.values().any(|other| other == id)),
+            "old maps are pinned"
+        );
+        self.must_be_gone();
+    }
+
     /// Nothing of it lives on in the kernel.
     #[track_caller]
     pub fn must_be_gone(&self) {

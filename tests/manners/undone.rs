@@ -82,6 +82,15 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn restore_programs(&mut self, meta: &[u8]) -> Result_<()> {
         self.refusal.pass(|| self.inner.restore_programs(meta))
     }
+    fn migrate(&mut self, meta: &[u8]) -> Result_<()> {
+        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.migrate(meta))
+    }
+    fn restore_link(&mut self, name: &str, program: Program) -> Result_<bool> {
+        self.refusal.pass(|| self.inner.restore_link(name, program))
+    }
+    fn update_flood(&mut self, name: &str) -> Result_<()> {
+        self.refusal.pass(|| self.inner.update_flood(name))
+    }
     fn destroy(&mut self) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.destroy())
     }
@@ -235,6 +244,9 @@ fn every_change_is_refused() {
                 refused += refuse_all(lab, &other, 1);
                 poke_meta(&lab.a.pin, std::mem::offset_of!(mptm::kernel::abi::Meta, build), 0xee);
                 refused += refuse_all(lab, &plain, 3);
+                // From maps of an older layout: new ones are made, and the old ones come back.
+                poke_meta(&lab.a.pin, 0, 1);
+                refused += refuse_all(lab, &other, 7);
                 refused += refuse_all(lab, "", 3);
                 assert_eq!(
                     store::read(&BpfDataPlane::new(&lab.a.pin), &LinuxNetwork::new().unwrap()).unwrap().state,

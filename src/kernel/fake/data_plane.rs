@@ -62,6 +62,17 @@ impl World {
         old
     }
 
+    /// Gives a link another program.
+    fn give(&mut self, name: &str, flood: bool, program_id: u32) {
+        let links = if flood { &mut self.flood_links } else { &mut self.links };
+        let Some(link) = links.get_mut(name) else { return };
+        link.program_id = program_id;
+        let device = self.namespaces[0].devices.get_mut(&link.ifindex).filter(|_| !flood);
+        if let Some(xdp) = device.and_then(|device| device.xdp.as_mut()) {
+            xdp.program_id = program_id;
+        }
+    }
+
     fn describe(&self, links: &BTreeMap<String, XdpLink>) -> BTreeMap<String, PinnedLink> {
         let program = |id| self.pinned.iter().find(|(_, pinned)| **pinned == id).map(|(program, _)| *program);
         let links = links.iter().map(|(name, XdpLink { ifindex, program_id })| {
@@ -114,6 +125,42 @@ impl DataPlane for Fake {
         Ok(())
     }
 
+    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot load the BPF programs".into())?;
+        let mut maps = Maps::default();
+        let old = world.maps.take().ok_or_else(|| refused("cannot migrate", libc::ENOENT))?;
+        for map in [Map::Saved, Map::TunnelState, Map::TunnelStats, Map::Actions, Map::Drops] {
+            for (key, value) in old.entries(map) {
+                maps.poke(map, &key, &value);
+            }
+        }
+        maps.poke(Map::Meta, &META, meta);
+        world.maps = Some(maps);
+        let new = Program::ALL.map(|program| (program, world.load(program.name()))).into();
+        let programs = std::mem::replace(&mut world.pinned, new);
+        world.former = Some((old, programs));
+        Ok(())
+    }
+
+    fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError> {
+        let mut world = self.world();
+        let Some(program_id) = world.former.as_ref().map(|(_, programs)| programs[&program]) else {
+            return Ok(false);
+        };
+        world.change(|| format!("cannot give {name} its old program back"))?;
+        world.give(name, program == Program::Flood, program_id);
+        Ok(true)
+    }
+
+    fn update_flood(&mut self, name: &str) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| format!("cannot replace the program of {name}"))?;
+        let program_id = world.pinned(Program::Flood)?;
+        world.give(name, true, program_id);
+        Ok(())
+    }
+
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot load the BPF programs".into())?;
@@ -126,6 +173,12 @@ impl DataPlane for Fake {
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot load the BPF programs".into())?;
+        if let Some((maps, programs)) = world.former.take() {
+            world.maps = Some(maps);
+            let new = world.exchange(programs);
+            new.values().for_each(|id| drop(world.programs.remove(id)));
+            return Ok(());
+        }
         let old = std::mem::take(&mut world.replaced);
         if old.is_empty() {
             return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
@@ -142,8 +195,9 @@ impl DataPlane for Fake {
         world.change(|| "cannot remove the pin directory".into())?;
         assert!(world.links.is_empty() && world.flood_links.is_empty(), "the links must be gone");
         world.maps = None;
+        let former = world.former.take().map(|(_, programs)| programs).unwrap_or_default();
         let World { pinned, replaced, programs, .. } = &mut *world;
-        for id in pinned.values().chain(replaced.values()) {
+        for id in pinned.values().chain(replaced.values()).chain(former.values()) {
             programs.remove(id);
         }
         pinned.clear();

@@ -62,6 +62,8 @@ pub struct World {
     pub pinned: BTreeMap<Program, u32>,
     /// What `replace_programs` took out.
     pub replaced: BTreeMap<Program, u32>,
+    /// What `migrate` took out: maps and programs.
+    pub former: Option<(Maps, BTreeMap<Program, u32>)>,
     /// The pinned links.
     pub links: BTreeMap<String, XdpLink>,
     /// Those of mptm_flood.
@@ -89,6 +91,7 @@ impl Default for World {
             room: BTreeMap::new(),
             pinned: BTreeMap::new(),
             replaced: BTreeMap::new(),
+            former: None,
             links: BTreeMap::new(),
             flood_links: BTreeMap::new(),
             has_tcx: true,

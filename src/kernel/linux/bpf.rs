@@ -20,6 +20,7 @@ use zerocopy::FromBytes;
 use super::bpf_calls::{self, TestRun};
 use super::cpus::cpus;
 use super::libbpf::{capture_libbpf, cause, explain_load_failure, take_libbpf_log};
+use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
 use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
@@ -31,17 +32,19 @@ const EVENT_WAIT: Duration = Duration::from_millis(200);
 
 /// The data plane below one pin directory.
 pub struct BpfDataPlane {
-    pins: Pins,
+    pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
     /// The programs that `replace_programs` took out.
-    replaced: Vec<(Program, ProgramHandle)>,
+    pub(super) replaced: Vec<(Program, ProgramHandle)>,
+    /// What `migrate` took out.
+    pub(super) former: Option<Former>,
 }
 
 impl BpfDataPlane {
     /// Below `pin_dir`, whether there is one there yet or not.
     pub fn new(pin_dir: &Path) -> Self {
         capture_libbpf();
-        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: Vec::new() }
+        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: Vec::new(), former: None }
     }
 
     /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.
@@ -144,6 +147,27 @@ impl BpfDataPlane {
         Ok(())
     }
 
+    /// Makes new maps and programs, pinned in a directory of their own.
+    pub(super) fn load_into(&self, pins: &Pins, meta: &[u8]) -> Result<(), KernelError> {
+        let mut object = MaybeUninit::uninit();
+        let mut skel = self.load(&mut object, None)?;
+        for mut map in skel.object_mut().maps_mut() {
+            let path = pins.map(&map.name().to_string_lossy());
+            map.pin(&path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
+        }
+        Self::pin_programs(&skel, pins, "")?;
+        skel.maps
+            .meta
+            .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
+            .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))
+    }
+
+    /// Other maps are pinned now.
+    pub(super) fn forget_maps(&self) {
+        self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
         for mut program in skel.object().progs_mut() {
             let path = pins.program(&(program.name().to_string_lossy() + suffix));
@@ -155,7 +179,7 @@ impl BpfDataPlane {
     }
 
     /// The pins of the live links that run one of the pinned programs, and which.
-    fn users(&self) -> Result<Vec<(PathBuf, Program)>, KernelError> {
+    pub(super) fn users(&self) -> Result<Vec<(PathBuf, Program)>, KernelError> {
         let xdp = self.links()?.into_iter().map(|(name, link)| (self.pins.link(&name), link));
         let flood = self.flood_links()?.into_iter().map(|(name, link)| (self.pins.flood_link(&name), link));
         let links = xdp.chain(flood).filter(|(_, link)| link.ifindex != 0);
@@ -163,7 +187,7 @@ impl BpfDataPlane {
     }
 
     /// Puts a pinned program in the place of the one that a pinned link has.
-    fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
+    pub(super) fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
         let what = || format!("cannot replace the program of {} by {}", path.display(), program.name());
         let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
         bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
@@ -307,20 +331,7 @@ impl DataPlane for BpfDataPlane {
 
     fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         let staging = self.pins.make_staging()?;
-        let result = (|| {
-            let mut object = MaybeUninit::uninit();
-            let mut skel = self.load(&mut object, None)?;
-            for mut map in skel.object_mut().maps_mut() {
-                let path = staging.map(&map.name().to_string_lossy());
-                map.pin(&path).map_err(|error| {
-                    KernelError::new(format!("cannot pin {}", path.display()), cause(&error))
-                })?;
-            }
-            Self::pin_programs(&skel, &staging, "")?;
-            skel.maps
-                .meta
-                .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
-                .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))?;
+        let result = self.load_into(&staging, meta).and_then(|()| {
             if self.pins.root().exists() {
                 fs::remove_dir(self.pins.root()).map_err(|error| {
                     KernelError::new(format!("cannot replace {}", self.pins.root().display()), error)
@@ -330,11 +341,19 @@ impl DataPlane for BpfDataPlane {
             fs::rename(staging.root(), self.pins.root()).map_err(|error| {
                 KernelError::new(format!("cannot rename {}", staging.root().display()), error)
             })
-        })();
+        });
         if result.is_err() {
             self.pins.clear_leftovers()?;
         }
         result
+    }
+
+    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        self.migrate_to_own_layout(meta)
+    }
+
+    fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError> {
+        self.give_back(name, program)
     }
 
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
@@ -363,6 +382,9 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        if let Some(former) = self.former.take() {
+            return self.migrate_back(&former);
+        }
         if self.replaced.is_empty() {
             return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
         }
@@ -372,8 +394,9 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn destroy(&mut self) -> Result<(), KernelError> {
-        self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.forget_maps();
         self.replaced.clear();
+        self.former = None;
         // Renamed first: whoever is interrupted in the middle leaves nothing that looks like a data plane.
         let staging = self.pins.staging();
         staging.remove()?;
@@ -513,6 +536,10 @@ impl DataPlane for BpfDataPlane {
         let path = self.pins.flood_link(name);
         bpf_calls::pin(&link, &path)
             .map_err(|error| KernelError::new(format!("cannot pin the link {}", path.display()), error))
+    }
+
+    fn update_flood(&mut self, name: &str) -> Result<(), KernelError> {
+        self.update(&self.pins.flood_link(name), Program::Flood)
     }
 
     fn detach_flood(&mut self, name: &str) -> Result<(), KernelError> {

@@ -8,6 +8,7 @@ mod events;
 mod libbpf;
 mod links;
 mod lock;
+mod migrate;
 mod netlink;
 mod netns;
 mod network;

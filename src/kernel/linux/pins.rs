@@ -112,7 +112,7 @@ impl Pins {
     }
 
     /// Makes the directories.
-    fn make(&self) -> Result<(), KernelError> {
+    pub fn make(&self) -> Result<(), KernelError> {
         for dir in ["maps", "programs", "links", FLOOD_LINKS] {
             let dir = self.root.join(dir);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {

@@ -1,0 +1,195 @@
+//! From maps of an older layout to those of this mptm. New maps and programs are made beside the old ones, and take over
+//! their pins; the old programs go on with the old maps where they are attached, until the links are updated one by one,
+//! when the new maps are filled. Only two things can't be made anew from the file, and are carried over: what settings
+//! were before mptm, and what was counted.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use super::bpf::BpfDataPlane;
+use super::bpf_calls;
+use super::libbpf::cause;
+use super::pins::Pins;
+use crate::kernel::KernelError;
+use crate::kernel::abi;
+use crate::kernel::data_plane::{Map, Program};
+
+/// Maps and programs that were pinned, by the names of their pins.
+pub(super) struct Former {
+    maps: BTreeMap<String, MapHandle>,
+    programs: BTreeMap<String, ProgramHandle>,
+}
+
+/// What must be readable, since it is nowhere else: layouts that have never changed. Names are read to keep their numbers,
+/// by which is counted, and written again with what has them.
+const FROZEN: [(Map, usize, usize); 2] = [
+    (Map::Names, size_of::<abi::NameKey>(), size_of::<abi::NameText>()),
+    (Map::Saved, size_of::<abi::SavedKey>(), size_of::<abi::Saved>()),
+];
+/// What is carried over as far as it goes: fields are only ever added at the end.
+const GROWING: [Map; 4] = [Map::TunnelState, Map::TunnelStats, Map::Actions, Map::Drops];
+
+/// What the old programs may send of a tunnel's sequence numbers until the new ones take over.
+const SENT_MEANWHILE: u32 = 1 << 20;
+
+impl BpfDataPlane {
+    pub(super) fn migrate_to_own_layout(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+        let former = Former::open(&self.pins)?;
+        former.check(&self.pins)?;
+        let staging = self.pins.make_staging()?;
+        let result = self
+            .load_into(&staging, meta)
+            .and_then(|()| former.carry_over(&staging))
+            .and_then(|()| self.pins.make())
+            .and_then(|()| exchange(&self.pins, &staging, ["programs", "maps"]));
+        self.forget_maps();
+        self.replaced.clear();
+        // Whichever of them did not make it.
+        let removed = staging.remove();
+        result?;
+        self.former = Some(former);
+        removed
+    }
+
+    pub(super) fn migrate_back(&mut self, former: &Former) -> Result<(), KernelError> {
+        // Those that undoing has attached.
+        let users = self.users()?;
+        let staging = self.pins.make_staging()?;
+        let result = former.pin(&staging).and_then(|()| exchange(&self.pins, &staging, ["maps", "programs"]));
+        self.forget_maps();
+        staging.remove()?;
+        result?;
+        users.iter().try_for_each(|(path, program)| self.update(path, *program))
+    }
+
+    /// Gives a link the program that it had before the migration; false: it is not at hand.
+    pub(super) fn give_back(&self, name: &str, program: Program) -> Result<bool, KernelError> {
+        let former = self.former.as_ref().and_then(|former| former.programs.get(program.name()));
+        let Some(former) = former else { return Ok(false) };
+        let path = if program == Program::Flood { self.pins.flood_link(name) } else { self.pins.link(name) };
+        let what = || format!("cannot give {} its old program back", path.display());
+        let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
+        bpf_calls::update_link(&link, former).map_err(|error| KernelError::new(what(), error))?;
+        Ok(true)
+    }
+}
+
+impl Former {
+    fn open(pins: &Pins) -> Result<Self, KernelError> {
+        let cannot =
+            |path: &PathBuf, error| KernelError::new(format!("cannot open {}", path.display()), error);
+        let mut former = Self { maps: BTreeMap::new(), programs: BTreeMap::new() };
+        for (name, path) in list(pins.root().join("maps"))? {
+            let map = MapHandle::from_pinned_path(&path).map_err(|error| cannot(&path, cause(&error)))?;
+            former.maps.insert(name, map);
+        }
+        for (name, path) in list(pins.root().join("programs"))? {
+            let program =
+                ProgramHandle::from_pinned_path(&path).map_err(|error| cannot(&path, cause(&error)))?;
+            former.programs.insert(name, program);
+        }
+        Ok(former)
+    }
+
+    /// Whether what can't be made anew can be read.
+    fn check(&self, pins: &Pins) -> Result<(), KernelError> {
+        let readable = FROZEN.iter().all(|(map, key, value)| {
+            self.maps
+                .get(map.name())
+                .is_some_and(|map| (map.key_size() as usize, map.value_size() as usize) == (*key, *value))
+        });
+        if readable {
+            return Ok(());
+        }
+        let what =
+            format!("the pins in {} can't be taken over: their layout is too old", pins.root().display());
+        Err(KernelError::plain(what).hint("run `mptm down` of the version that made them first"))
+    }
+
+    fn carry_over(&self, to: &Pins) -> Result<(), KernelError> {
+        for map in [Map::Saved].into_iter().chain(GROWING) {
+            let Some(old) = self.maps.get(map.name()) else { continue };
+            let failed = |error: &libbpf_rs::Error| {
+                KernelError::new(format!("cannot carry over the map {}", map.name()), cause(error))
+            };
+            let new = MapHandle::from_pinned_path(to.map(map.name())).map_err(|error| failed(&error))?;
+            copy(map, old, &new).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    fn pin(&self, pins: &Pins) -> Result<(), KernelError> {
+        let failed = |name: &str, error| KernelError::new(format!("cannot pin {name} again"), error);
+        for (name, map) in &self.maps {
+            bpf_calls::pin(map, &pins.map(name)).map_err(|error| failed(name, error))?;
+        }
+        for (name, program) in &self.programs {
+            bpf_calls::pin(program, &pins.program(name)).map_err(|error| failed(name, error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies what both have room for; what a value has grown by is zero.
+fn copy(map: Map, old: &MapHandle, new: &MapHandle) -> libbpf_rs::Result<()> {
+    let size = new.value_size() as usize;
+    let is_array = matches!(old.map_type(), MapType::Array | MapType::PercpuArray);
+    let per_cpu = matches!(old.map_type(), MapType::PercpuArray | MapType::PercpuHash);
+    for key in old.keys() {
+        let index = key.first_chunk().map_or(0, |first| u32::from_ne_bytes(*first));
+        if is_array && index >= new.max_entries() {
+            continue;
+        }
+        if per_cpu {
+            let Some(mut values) = old.lookup_percpu(&key, MapFlags::ANY)? else { continue };
+            if values.iter().flatten().all(|byte| *byte == 0) {
+                continue;
+            }
+            values.iter_mut().for_each(|value| value.resize(size, 0));
+            new.update_percpu(&key, &values, MapFlags::ANY)?;
+        } else {
+            let Some(mut value) = old.lookup(&key, MapFlags::ANY)? else { continue };
+            if is_array && value.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            value.resize(size, 0);
+            if map == Map::TunnelState
+                && let Some(sent) = value.first_chunk_mut()
+            {
+                *sent = u32::from_ne_bytes(*sent).wrapping_add(SENT_MEANWHILE).to_ne_bytes();
+            }
+            new.update(&key, &value, MapFlags::ANY)?;
+        }
+    }
+    Ok(())
+}
+
+/// Exchanges directories of pins, each in one step, in this order. Whoever is interrupted in between has maps of the old
+/// layout, and so migrates again.
+fn exchange(one: &Pins, other: &Pins, directories: [&str; 2]) -> Result<(), KernelError> {
+    let swap = |name: &str| {
+        let (one, other) = (one.root().join(name), other.root().join(name));
+        renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).map_err(|error| {
+            KernelError::new(format!("cannot exchange {} and {}", one.display(), other.display()), error)
+        })
+    };
+    let [first, second] = directories;
+    swap(first)?;
+    swap(second).inspect_err(|_| {
+        // The error that led here is the one to tell.
+        let _ = swap(first);
+    })
+}
+
+/// The pins in a directory, and their names.
+fn list(directory: PathBuf) -> Result<Vec<(String, PathBuf)>, KernelError> {
+    let entries = fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries =
+        entries.map_err(|error| KernelError::new(format!("cannot list {}", directory.display()), error))?;
+    Ok(entries.iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())).collect())
+}
