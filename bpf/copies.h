@@ -173,6 +173,10 @@ static __always_inline __u32 wrap(struct copy_walk *walk, const struct mptm_tunn
     if (grow > walk->pushed && bpf_skb_change_head(skb, grow - walk->pushed, 0))
         return MPTM_DROP_NO_ROOM;
     walk->pushed = grow;
+    /* Checked above; but a compiler may have let the verifier forget it since. */
+    barrier_var(size);
+    if (size < 1 || size > MPTM_MAX_HEADER)
+        return MPTM_DROP_NO_TUNNEL;
     /* A VLAN tag before this one has moved the frame's own. */
     if (bpf_skb_store_bytes(skb, grow, walk->macs, sizeof(walk->macs), BPF_F_RECOMPUTE_CSUM) ||
         bpf_skb_store_bytes(skb, 0, buffer->bytes, size, BPF_F_RECOMPUTE_CSUM))
