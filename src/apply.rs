@@ -12,6 +12,8 @@ use crate::store::{self, Ids};
 pub struct ApplyError {
     /// The step that failed, as the plan prints it.
     pub step: String,
+    /// Its place in the plan, from 0.
+    pub index: usize,
     /// Why.
     #[source]
     pub source: KernelError,
@@ -64,6 +66,7 @@ fn undo(
     };
     let mut error = ApplyError {
         step: failed.map(render::step).unwrap_or_default(),
+        index: done.len(),
         source,
         undone: 0,
         stuck: Vec::new(),

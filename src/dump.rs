@@ -77,7 +77,7 @@ fn behind(state: &State) -> BTreeMap<&Name, Behind> {
 
 /// A dump stands in no file.
 fn nowhere() -> Location {
-    Location { file: "dump".into(), line: 0 }
+    Location { file: "dump".into(), line: 0, device: None }
 }
 
 fn dump_interface(

@@ -16,3 +16,4 @@ pub mod resolve;
 pub mod rollback;
 pub mod state;
 pub mod store;
+pub mod watch;

@@ -17,6 +17,8 @@ mod flood;
 mod limits;
 #[path = "core/migration.rs"]
 mod migration;
+#[path = "core/partial.rs"]
+mod partial;
 #[path = "core/plans.rs"]
 mod plans;
 #[path = "core/properties.rs"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what mptm is built with, on Debian and Ubuntu, as root or through sudo: tests/prepare.sh [build|test]
 #   build  the compilers and headers, and what examples/two-nodes needs (the default)
-#   test   that, and the independent peers and decoders of the tests
+#   test   that, the independent peers and decoders of the tests, and a small Debian whose systemd is booted
 # What is there already is not installed again, so a second run needs no network.
 set -euo pipefail
 
@@ -9,7 +9,8 @@ RUST_NEEDED=1.88
 
 build=(build-essential ca-certificates clang curl iperf3 iproute2 iputils-ping libelf-dev pkg-config zlib1g-dev)
 # python3-scapy is for /usr/bin/python3, whatever python3 comes first in PATH.
-test=(bpftool clang-format ethtool openvswitch-switch procps python3-scapy tcpdump tshark util-linux)
+test=(bpftool clang-format debian-archive-keyring debootstrap ethtool openvswitch-switch procps python3-scapy tcpdump tshark
+    util-linux)
 
 packages=("${build[@]}")
 [ "${1:-build}" = test ] && packages+=("${test[@]}")
@@ -46,6 +47,19 @@ if [ ${#missing[@]} -gt 0 ]; then
         fi
     done
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${wanted[@]}"
+fi
+
+# What tests/systemd boots: nothing runs in it here. It has systemd 253 or later, whatever this machine has.
+debian=${MPTM_DEBIAN:-/var/cache/mptm-tests/debian}
+if [ "${1:-build}" = test ] && [ ! -x "$debian/usr/lib/systemd/systemd" ]; then
+    as_root mkdir -p "$(dirname "$debian")"
+    as_root rm -rf "$debian.new"
+    if as_root debootstrap --variant=minbase --include=iproute2,libelf1t64,systemd,systemd-sysv,zlib1g \
+        trixie "$debian.new" http://deb.debian.org/debian; then
+        as_root mv "$debian.new" "$debian"
+    else
+        echo "no Debian in $debian: tests/systemd will be skipped" >&2
+    fi
 fi
 
 PATH=$PATH:$HOME/.cargo/bin

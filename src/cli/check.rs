@@ -15,7 +15,7 @@ pub fn run(global: &Global, print_it: bool) -> Result<ExitCode, CliError> {
         eprintln!(
             "{}: {} and {}, no errors",
             global.config.display(),
-            count(loaded.config.interfaces.len(), "interface"),
+            count(loaded.config.interfaces.len() + loaded.config.patterns.len(), "interface"),
             count(loaded.config.tunnels.len(), "tunnel")
         );
     }

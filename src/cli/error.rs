@@ -46,35 +46,46 @@ pub enum CliError {
 impl CliError {
     /// Writes it to standard error.
     pub fn print(&self) {
+        // Colours are taken out again where they don't belong.
+        eprintln!("{}", self.text());
+    }
+
+    /// All of it, with colours.
+    pub fn text(&self) -> String {
         match self {
-            // Colours by the renderer; anstream takes them out again where they don't belong.
-            Self::Config(diagnostics) => eprintln!("{}", diagnostics.render(true).trim_end()),
+            Self::Config(diagnostics) => diagnostics.render(true).trim_end().to_owned(),
             Self::Resolve(errors) => {
-                for error in errors.iter().take(SHOWN) {
-                    let at = error.at.as_ref().map(ToString::to_string);
-                    print_one(&error.what, at.as_deref(), causes(error), error.hint.as_deref());
-                }
+                let mut texts: Vec<String> = errors.iter().take(SHOWN).map(resolve_text).collect();
                 if errors.len() > SHOWN {
-                    eprintln!("... and {}", count(errors.len() - SHOWN, "more error"));
+                    texts.push(format!("... and {}", count(errors.len() - SHOWN, "more error")));
                 }
+                texts.join("\n")
             }
-            Self::Kernel(error) => print_one(&error.what, None, causes(error), error.hint.as_deref()),
-            Self::Apply(error) => {
-                print_one(&error.source.what, None, causes(&error.source), error.source.hint.as_deref());
-                eprintln!("  step: {}", error.step);
-                let before = count(error.undone, "step");
-                match (error.stuck.is_empty(), error.undone) {
-                    (true, 0) => eprintln!("  nothing is changed"),
-                    (true, _) => eprintln!("  undone: {before} before it, so nothing is changed"),
-                    (false, _) => {
-                        eprintln!("  undone: {before} before it, but not all:");
-                        error.stuck.iter().for_each(|(step, cause)| eprintln!("    {step}: {cause}"));
-                    }
-                }
-            }
-            Self::Other { what, hint } => print_one(what, None, Vec::new(), hint.as_deref()),
+            Self::Kernel(error) => text(&error.what, None, &causes(error), error.hint.as_deref()),
+            Self::Apply(error) => apply_text(error),
+            Self::Other { what, hint } => text(what, None, &[], hint.as_deref()),
         }
     }
+}
+
+fn resolve_text(error: &ResolveError) -> String {
+    let at = error.at.as_ref().map(ToString::to_string);
+    text(&error.what, at.as_deref(), &causes(error), error.hint.as_deref())
+}
+
+fn apply_text(error: &ApplyError) -> String {
+    let mut text = text(&error.source.what, None, &causes(&error.source), error.source.hint.as_deref());
+    text += &format!("\n  step: {}\n", error.step);
+    let before = count(error.undone, "step");
+    match (error.stuck.is_empty(), error.undone) {
+        (true, 0) => text += "  nothing is changed",
+        (true, _) => text += &format!("  undone: {before} before it, so nothing is changed"),
+        (false, _) => {
+            text += &format!("  undone: {before} before it, but not all:");
+            error.stuck.iter().for_each(|(step, cause)| text += &format!("\n    {step}: {cause}"));
+        }
+    }
+    text
 }
 
 /// A warning, in the manner of errors.
@@ -90,7 +101,8 @@ pub fn warn_all(warnings: &[String]) {
     }
 }
 
-fn causes(error: &dyn Error) -> Vec<String> {
+/// What is below an error, outermost first.
+pub fn causes(error: &dyn Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut source = error.source();
     while let Some(error) = source {
@@ -100,18 +112,16 @@ fn causes(error: &dyn Error) -> Vec<String> {
     causes
 }
 
-fn print_one(what: &str, at: Option<&str>, causes: Vec<String>, hint: Option<&str>) {
+/// The object, the cause, where it is written, and the way out.
+fn text(what: &str, at: Option<&str>, causes: &[String], hint: Option<&str>) -> String {
     let because = causes.iter().fold(String::new(), |text, cause| text + ": " + cause);
-    eprintln!("{RED}error{RED:#}: {BOLD}{what}{because}{BOLD:#}");
+    let mut text = format!("{RED}error{RED:#}: {BOLD}{what}{because}{BOLD:#}");
     if let Some(at) = at {
-        eprintln!("  --> {at}");
+        text += &format!("\n  --> {at}");
     }
-    print_hint(hint);
-}
-
-/// Every line of a hint stands under its first.
-fn print_hint(hint: Option<&str>) {
     if let Some(hint) = hint {
-        eprintln!("  hint: {}", hint.replace('\n', "\n        "));
+        // Every line of a hint stands under its first.
+        text += &format!("\n  hint: {}", hint.replace('\n', "\n        "));
     }
+    text
 }

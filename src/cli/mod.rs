@@ -14,6 +14,7 @@ mod status;
 mod status_json;
 mod table;
 mod terminal;
+mod watch;
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -84,6 +85,12 @@ enum Command {
     },
     /// Make the kernel match the file
     Apply(ApplyArgs),
+    /// Apply the file, then follow it, its drop-ins, and the machine, and apply again whenever one of them changes
+    ///
+    /// Of the file it applies what can be: what is missing is left out, and comes when it comes. While the file is wrong,
+    /// the last one that was right stays in force. SIGHUP applies at once; SIGTERM ends it, and what is there goes on
+    /// forwarding.
+    Watch(watch::WatchArgs),
     /// Tell an `apply --confirm` that waits that all is well
     Confirm,
     /// Show interfaces, tunnels, counters, and drift from the file
@@ -170,6 +177,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     }
     match &cli.command {
         Command::Apply(ApplyArgs { dry_run: false, .. }) => require_rights("apply")?,
+        Command::Watch(_) => require_rights("watch")?,
         Command::Down { dry_run: false } => require_rights("take anything down")?,
         Command::Confirm => require_rights("confirm")?,
         _ => {}
@@ -177,6 +185,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CliError> {
     match &cli.command {
         Command::Check { print } => check::run(&cli.global, *print),
         Command::Apply(args) => apply::run(&cli.global, args),
+        Command::Watch(args) => watch::run(&cli.global, args),
         Command::Confirm => confirm::run(&cli.global),
         Command::Status { json } => status::run(&cli.global, *json),
         Command::Get { source, destination, segment } => {

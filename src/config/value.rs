@@ -9,6 +9,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::keys;
+use super::model::pattern::is_pattern;
 use super::model::{Manage, Mode, Name, NetnsRef};
 use super::raw::{At, RawPeer, RoleName};
 use crate::mac::MacAddr;
@@ -193,7 +194,7 @@ impl Reader<'_> {
             match key.get_ref().as_ref() {
                 "name" => {
                     let text = self.text("name", value);
-                    name = text.filter(|text| self.is_interface_name(text.span, text.value));
+                    name = text.filter(|text| self.is_device_name(text.span, text.value));
                     good &= name.is_some();
                 }
                 "netns" => {
@@ -272,11 +273,21 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether Linux takes it for an interface's name; reports if not.
+    /// Whether it can be the name of one device; reports if not.
+    fn is_device_name(&mut self, span: Span, name: &str) -> bool {
+        if is_pattern(name) {
+            let title = format!("{:?} is a pattern, and a peer is one device", short(name));
+            self.report.error(Diagnostic::at(span, title, "leave `peer` out, and mptm finds it"));
+            return false;
+        }
+        self.is_interface_name(span, name)
+    }
+
+    /// Whether Linux takes it for an interface's name, or it is a pattern of such names; reports if not.
     pub fn is_interface_name(&mut self, span: Span, name: &str) -> bool {
-        let (title, label) = if name.contains(['*', '?', '[']) {
-            let title = "interface patterns are not supported by this version of mptm";
-            (title.to_owned(), "write one table for each interface".to_owned())
+        let (title, label) = if name.contains('[') {
+            let title = format!("{:?} cannot be an interface's name, nor a pattern", short(name));
+            (title, "in patterns, `*` stands for any characters, and `?` for one".to_owned())
         } else {
             let label = if name.is_empty() {
                 "the name is empty".to_owned()

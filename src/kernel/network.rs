@@ -21,6 +21,12 @@ pub trait Network {
     /// The namespace can't be entered, or the kernel refuses the question.
     fn link(&self, netns: &Netns, name: &str) -> Result<Option<Link>, KernelError>;
 
+    /// All devices of the managed namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the question.
+    fn links(&self) -> Result<Vec<Link>, KernelError>;
+
     /// A device by index; None if there is none.
     ///
     /// # Errors

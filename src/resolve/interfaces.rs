@@ -38,16 +38,16 @@ pub fn resolve(context: &Context<'_>, state: &mut State, findings: &mut Findings
                 continue;
             }
         };
-        check_foreign(context, name, interface, &link, findings);
+        let is_foreign = check_foreign(context, name, interface, &link, findings);
         if !link.up {
             findings.warn(format!("interface {name} is down: nothing passes (ip link set {name} up)"));
         }
         let peer = find_peer(context, name, interface, &link, findings);
         let role = role(&interface.role);
-        state.links.insert(
-            name.clone(),
-            Attachment { ifindex: link.ifindex, program: Some(role.program()), mode: Some(interface.mode) },
-        );
+        if !is_foreign {
+            let (program, mode) = (Some(role.program()), Some(interface.mode));
+            state.links.insert(name.clone(), Attachment { ifindex: link.ifindex, program, mode });
+        }
         state.interfaces.insert(
             name.clone(),
             Interface {
@@ -76,44 +76,49 @@ fn role(role: &model::Role) -> Role {
     }
 }
 
-/// An XDP program that is not ours is somebody's: it stays, and we say whose it might be.
+/// An XDP program that is not ours is somebody's: it stays, and we say whose it might be. True: there is one.
 fn check_foreign(
     context: &Context<'_>,
     name: &Name,
     interface: &model::Interface,
     link: &Link,
     findings: &mut Findings,
-) {
-    let Some(xdp) = link.xdp else { return };
+) -> bool {
+    let Some(xdp) = link.xdp else { return false };
     if context.live.programs.values().any(|id| *id == xdp.program_id) {
-        return;
+        return false;
     }
     // A program that vanishes while we look has no name any more; its id says enough.
     let program = context.bpf.program_name(xdp.program_id).unwrap_or_else(|_| "?".into());
-    if Program::XDP.iter().any(|own| own.name() == program) {
-        findings.error(
-            &interface.at,
+    let (what, hint) = if Program::XDP.iter().any(|own| own.name() == program) {
+        (
             format!(
                 "interface {name} has {program}, id {}, of an mptm with another pin directory",
                 xdp.program_id
             ),
-            "name that one with --pin, or take it down first: `mptm --pin DIR down`",
-        );
-        return;
+            "name that one with --pin, or take it down first: `mptm --pin DIR down`".into(),
+        )
+    } else {
+        (
+            format!(
+                "interface {name} has an XDP program that is not mptm's: {program}, id {}, in {} mode",
+                xdp.program_id,
+                xdp.mode.name()
+            ),
+            format!(
+                "whose it is: `bpftool prog show id {}`; to take it off: `ip link set {name} xdp off`, or the tool \
+                 that attached it",
+                xdp.program_id
+            ),
+        )
+    };
+    if context.partial {
+        // What others need of the interface is the same, whoever's program it has.
+        findings.warn(format!("{what}: mptm's is not attached until it is gone ({hint})"));
+    } else {
+        findings.error(&interface.at, what, hint);
     }
-    findings.error(
-        &interface.at,
-        format!(
-            "interface {name} has an XDP program that is not mptm's: {program}, id {}, in {} mode",
-            xdp.program_id,
-            xdp.mode.name()
-        ),
-        format!(
-            "whose it is: `bpftool prog show id {}`; to take it off: `ip link set {name} xdp off`, or the tool that \
-             attached it",
-            xdp.program_id
-        ),
-    );
+    true
 }
 
 /// Whether a role wants to know its other end when the file does not say.

@@ -3,13 +3,18 @@
 
 mod flood;
 mod interfaces;
+mod partial;
+mod patterns;
 mod room;
 mod routes;
 mod settings;
 mod tunnels;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+
+pub use partial::{Partial, Subject, resolve_what_can_be};
 
 use crate::config::model::{Config, Location, Name, Role};
 use crate::kernel::abi::LAYOUT;
@@ -17,6 +22,7 @@ use crate::kernel::{DataPlane as Bpf, KernelError, Network};
 use crate::protocol::Protocol;
 use crate::state::{self, Endpoint, State, Tunnel};
 use crate::store::Live;
+use interfaces::Ends;
 
 /// RFC 8200, 5: a link that carries IPv6 takes packets of this size. Linux turns IPv6 off where the MTU is less.
 const IPV6_MIN_MTU: u32 = 1280;
@@ -46,6 +52,8 @@ impl fmt::Display for ResolveError {
 pub enum Neighbours {
     /// Ask the kernel to find missing neighbours, and wait for them a little.
     Solicit,
+    /// Ask the kernel to find missing neighbours, and go on without them.
+    Ask,
     /// Touch nothing.
     Look,
 }
@@ -98,6 +106,8 @@ struct Context<'a> {
     bpf: &'a dyn Bpf,
     live: &'a Live,
     neighbours: Neighbours,
+    /// Whether what can't be done for one object may be left out, for the sake of the others.
+    partial: bool,
 }
 
 /// What `config` means on this machine, where `live` is what mptm has there now.
@@ -111,7 +121,32 @@ pub fn resolve(
     live: &Live,
     neighbours: Neighbours,
 ) -> Result<Resolved, Vec<ResolveError>> {
-    let context = Context { config, net, bpf, live, neighbours };
+    let (config, clashes) = spelled_out(config, net)?;
+    let (state, mut findings, _) =
+        all(&Context { config: &config, net, bpf, live, neighbours, partial: false });
+    findings.errors.extend(clashes);
+    if findings.errors.is_empty() {
+        Ok(Resolved { state, warnings: findings.warnings })
+    } else {
+        Err(findings.errors)
+    }
+}
+
+/// The file with the devices that its patterns match.
+fn spelled_out<'a>(
+    config: &'a Config,
+    net: &dyn Network,
+) -> Result<(Cow<'a, Config>, Vec<ResolveError>), Vec<ResolveError>> {
+    patterns::expand(config, net).map_err(|source| {
+        let hint = source.hint.clone();
+        let what = "cannot look for the devices that patterns match".into();
+        vec![ResolveError { at: None, what, source: Some(source), hint }]
+    })
+}
+
+/// The state as far as it could be settled, all that was found, and the devices.
+fn all(context: &Context<'_>) -> (State, Findings, Ends) {
+    let Context { config, net, bpf, live, .. } = *context;
     let mut findings = Findings::default();
     let mut state = State::default();
 
@@ -126,26 +161,22 @@ pub fn resolve(
             });
         }
     }
-    let ends = interfaces::resolve(&context, &mut state, &mut findings);
-    tunnels::resolve(&context, &ends, &mut state, &mut findings);
-    stack_cpus(&context, &mut state, &mut findings);
+    let ends = interfaces::resolve(context, &mut state, &mut findings);
+    tunnels::resolve(context, &ends, &mut state, &mut findings);
+    stack_cpus(context, &mut state, &mut findings);
     for segment in segments(config) {
         state.segments.insert(segment, BTreeMap::new());
     }
-    routes::resolve(&context, &ends, &mut state, &mut findings);
+    routes::resolve(context, &ends, &mut state, &mut findings);
     endpoints(config, &mut state, &mut findings);
-    flood::resolve(&context, &mut state, &mut findings);
-    settings::resolve(&context, &ends, &mut state, &mut findings);
+    flood::resolve(context, &mut state, &mut findings);
+    settings::resolve(context, &ends, &mut state, &mut findings);
     room::check(&state, &live.state, &mut findings);
-    // A file that asks for nothing is a node without a data plane.
-    if config.interfaces.is_empty() && config.tunnels.is_empty() {
+    // A file that asks for nothing is a node without a data plane; one of which nothing can be had right now is not.
+    if config.is_empty() && !context.partial {
         state = State::default();
     }
-    if findings.errors.is_empty() {
-        Ok(Resolved { state, warnings: findings.warnings })
-    } else {
-        Err(findings.errors)
-    }
+    (state, findings, ends)
 }
 
 /// Where outer packets can be handed to the host's stack, if a tunnel wants that.

@@ -43,15 +43,17 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
             split(table, from);
             let sources = inside(table, from);
             if sources.is_empty() {
-                findings.error(
-                    &tunnel.at,
-                    format!(
-                        "tunnel {name}: no workload of segment {} has {}, which `from` names",
-                        tunnel.segment,
-                        render::prefix(from)
-                    ),
-                    "`from` lists addresses of this node's workloads",
+                let what = format!(
+                    "tunnel {name}: no workload of segment {} has {}, which `from` names",
+                    tunnel.segment,
+                    render::prefix(from)
                 );
+                if context.partial {
+                    // Its workload may be just away; the others that `from` names are not.
+                    findings.warn(what);
+                } else {
+                    findings.error(&tunnel.at, what, "`from` lists addresses of this node's workloads");
+                }
             }
             for source in sources {
                 add_pairs(table, &source, name, &tunnel.inner, &tunnel.at, findings);
@@ -125,11 +127,14 @@ fn list(
         return Some(list.clone());
     };
     let Some((netns, peer)) = &end.peer else {
-        findings.error(
-            at,
-            format!("interface {name}: addresses = \"peer\", but its other end is not known"),
-            "say peer = { netns = ..., name = ... }, or list the addresses",
-        );
+        // One that a pattern matches may be anybody's, or just about to be made.
+        if at.device.is_none() {
+            findings.error(
+                at,
+                format!("interface {name}: addresses = \"peer\", but its other end is not known"),
+                "say peer = { netns = ..., name = ... }, or list the addresses",
+            );
+        }
         return None;
     };
     match context.net.addresses(netns, peer.ifindex) {

@@ -165,7 +165,17 @@ fn route(
     let Some(remote) = tunnel.remote.filter(|_| tunnel.protocol.has_outer_ip()) else {
         return Some(None);
     };
-    match context.net.route(remote, tunnel.local, underlay.link.ifindex) {
+    let found = context.net.route(remote, tunnel.local, underlay.link.ifindex);
+    if !matches!(found, Ok(Some(_)))
+        && let Some(kept) = kept_route(context, name, tunnel, underlay)
+    {
+        findings.warn(format!(
+            "tunnel {name}: there is no route to {remote} by {} now; its last known way stays",
+            tunnel.underlay
+        ));
+        return Some(Some(kept));
+    }
+    match found {
         Ok(Some(route)) => Some(Some(route)),
         Ok(None) if is_own(context, underlay, remote) => {
             findings.error(
@@ -200,6 +210,21 @@ fn route(
     }
 }
 
+/// The way that a tunnel has, where the kernel knows none for the moment (addresses and routes go and come back when a
+/// link flaps or a lease is renewed): who may leave objects out should not take it for gone.
+fn kept_route(context: &Context<'_>, name: &Name, tunnel: &model::Tunnel, underlay: &End) -> Option<Route> {
+    let live = context.live.state.tunnels.get(name).filter(|live| context.partial && live.intact)?;
+    let device = context.live.state.interfaces.get(&live.underlay)?.ifindex;
+    let is_same = live.remote == tunnel.remote
+        && live.protocol == tunnel.protocol
+        && live.underlay == tunnel.underlay
+        && device == underlay.link.ifindex
+        && tunnel.local.is_none_or(|local| live.local == Some(local));
+    let next_hop = live.next_hop.or(live.remote)?;
+    let mtu = Some(live.mtu + protocol::overhead(live));
+    is_same.then_some(Route { source: live.local?, next_hop, mtu })
+}
+
 /// The MAC addresses of the next hops, asked for if they may be.
 fn neighbours(
     context: &Context<'_>,
@@ -217,6 +242,9 @@ fn neighbours(
         return Ok(known);
     }
     context.net.solicit(&missing)?;
+    if context.neighbours == Neighbours::Ask {
+        return Ok(known);
+    }
     let is_v6 = missing.iter().any(|(_, address)| address.is_ipv6());
     let deadline = Instant::now() + if is_v6 { NEIGHBOUR_WAIT_V6 } else { NEIGHBOUR_WAIT };
     while !missing.is_empty() && Instant::now() < deadline {
@@ -275,6 +303,10 @@ fn remote_mac(
         Neighbours::Solicit => format!(
             "tunnel {name}: next hop {next_hop} on {} does not answer, so nothing can be sent yet: apply again when \
              it is up",
+            tunnel.underlay
+        ),
+        Neighbours::Ask => format!(
+            "tunnel {name}: next hop {next_hop} on {} has not answered yet, so nothing can be sent",
             tunnel.underlay
         ),
         Neighbours::Look => format!(

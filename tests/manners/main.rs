@@ -22,3 +22,4 @@ mod traffic;
 mod trusted;
 mod undone;
 mod waits;
+mod watch;

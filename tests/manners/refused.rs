@@ -169,7 +169,7 @@ fn all_errors_at_once() {
 }
 
 /// Loads and pins a program of somebody else: XDP_PASS; its id.
-fn load_foreign(pin: &Path) -> u32 {
+pub fn load_foreign(pin: &Path) -> u32 {
     let mut move_2_to_r0 = bpf_insn { code: 0xb7, imm: 2, ..Default::default() };
     move_2_to_r0.set_dst_reg(0);
     let exit = bpf_insn { code: 0x95, ..Default::default() };

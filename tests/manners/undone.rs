@@ -139,6 +139,9 @@ impl DataPlane for Refusing<BpfDataPlane> {
 }
 
 impl Network for Refusing<LinuxNetwork> {
+    fn links(&self) -> Result_<Vec<Link>> {
+        self.inner.links()
+    }
     fn link(&self, netns: &Netns, name: &str) -> Result_<Option<Link>> {
         self.inner.link(netns, name)
     }

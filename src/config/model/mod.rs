@@ -1,6 +1,7 @@
 //! What a configuration file means: typed and valid as far as the file alone can tell. What depends on the machine
 //! (interfaces, routes, neighbours) is settled later, by `resolve`.
 
+pub mod pattern;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -28,8 +29,17 @@ pub const DEFAULT_SEGMENT: &str = "default";
 pub struct Config {
     /// By interface name.
     pub interfaces: BTreeMap<Name, Interface>,
+    /// For the devices that a pattern matches, and that have no table of their own.
+    pub patterns: BTreeMap<Name, Interface>,
     /// By tunnel name.
     pub tunnels: BTreeMap<Name, Tunnel>,
+}
+
+impl Config {
+    /// Whether it asks for nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.patterns.is_empty() && self.tunnels.is_empty()
+    }
 }
 
 /// Where something stands in the file, for errors found after parsing.
@@ -39,6 +49,8 @@ pub struct Location {
     pub file: Arc<str>,
     /// From 1.
     pub line: usize,
+    /// The device for which the table of a pattern stands.
+    pub device: Option<Name>,
 }
 
 impl fmt::Display for Location {

@@ -14,7 +14,7 @@ use crate::protocol::Protocol;
 /// The normalised text: underlays, workloads, then other interfaces, then tunnels, each sorted by name. Parsing it
 /// gives the same configuration, but for the places where things stand.
 pub fn print(config: &Config) -> String {
-    let mut interfaces: Vec<_> = config.interfaces.iter().collect();
+    let mut interfaces: Vec<_> = config.interfaces.iter().chain(&config.patterns).collect();
     // A stable sort: by name within a role.
     interfaces.sort_by_key(|(_, interface)| match interface.role {
         Role::Underlay => 0,

@@ -16,7 +16,7 @@ use crate::mac::MacAddr;
 use tunnels::tunnel;
 
 fn nowhere() -> Location {
-    Location { file: Arc::from(""), line: 0 }
+    Location { file: Arc::from(""), line: 0, device: None }
 }
 
 /// A network of a number's own, so that no two overlap; of one of the families.
@@ -118,12 +118,24 @@ fn config() -> impl Strategy<Value = Config> {
                 Role::Workload { segment: segment.into(), addresses, mac: None, gateway },
             );
         }
-        Config { interfaces, tunnels: tunnels.into_iter().collect() }
+        let peers = Role::Workload {
+            segment: "default".into(),
+            addresses: Addresses::Peer,
+            mac: None,
+            gateway: Vec::new(),
+        };
+        let pattern = |name: &str, role| {
+            let (peer, manage) = (PeerSpec::Find, Manage::default());
+            (Name::from(name), Interface { at: nowhere(), role, mode: Mode::Native, peer, manage })
+        };
+        let patterns = [pattern("veth-*", peers), pattern("tap?", Role::Pass)].into();
+        Config { interfaces, patterns, tunnels: tunnels.into_iter().collect() }
     })
 }
 
 fn without_places(mut config: Config) -> Config {
     config.interfaces.values_mut().for_each(|interface| interface.at = nowhere());
+    config.patterns.values_mut().for_each(|interface| interface.at = nowhere());
     config.tunnels.values_mut().for_each(|tunnel| tunnel.at = nowhere());
     config
 }

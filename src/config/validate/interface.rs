@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use super::{Validator, segment_of, sorted};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::keys;
+use crate::config::model::pattern::is_pattern;
 use crate::config::model::{Addresses, Interface, PeerSpec, Role};
 use crate::config::raw::{At, Field, RawAddresses, RawInterface, RawPeer, RoleName};
+use crate::config::value::short;
 
 impl Validator<'_, '_> {
     pub fn interface(&mut self, raw: &RawInterface) -> Option<Interface> {
@@ -20,6 +22,9 @@ impl Validator<'_, '_> {
                     self.report.error(error.also(role.span, format!("the role of {}", name.value)));
                 }
             }
+        }
+        if is_pattern(&name.value) {
+            self.pattern(raw);
         }
         let role = match (&raw.role, raw.role.value()) {
             (Field::Missing, _) => {
@@ -53,6 +58,37 @@ impl Validator<'_, '_> {
             peer: peer?,
             manage: raw.manage.value().copied().unwrap_or_default(),
         })
+    }
+
+    /// What several devices can share.
+    fn pattern(&mut self, raw: &RawInterface) {
+        let name = short(&raw.name.value);
+        if let Some(role) =
+            raw.role.given().filter(|role| !matches!(role.value, RoleName::Workload | RoleName::Pass))
+        {
+            let title = format!("{name:?} is a pattern, and role {} is for one device", role.value.name());
+            self.report.error(Diagnostic::at(role.span, title, "patterns are for roles workload and pass"));
+        }
+        if let Field::Given(At { value: RawAddresses::List(_), span }) = &raw.addresses {
+            let title = format!("{name:?} is a pattern, and addresses are behind one device");
+            self.report.error(Diagnostic::at(
+                *span,
+                title,
+                "write `addresses = \"peer\"`: what the other end of each has",
+            ));
+        }
+        if let Field::Given(mac) = &raw.mac {
+            let title = format!("{name:?} is a pattern, and a MAC address is that of one device");
+            self.report.error(Diagnostic::at(
+                mac.span,
+                title,
+                "leave it out: that of each other end is taken",
+            ));
+        }
+        if let Field::Given(At { value: RawPeer::At { .. }, span }) = &raw.peer {
+            let title = format!("{name:?} is a pattern, and a peer is one device");
+            self.report.error(Diagnostic::at(*span, title, "leave it out, and mptm finds each"));
+        }
     }
 
     fn workload(&mut self, raw: &RawInterface) -> Option<Role> {

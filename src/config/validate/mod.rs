@@ -15,6 +15,7 @@ use super::defaults;
 use super::diagnostic::{Diagnostic, Lines, Report, Span};
 use super::keys;
 use super::load::Source;
+use super::model::pattern::is_pattern;
 use super::model::{Config, DEFAULT_SEGMENT, Location, Name};
 use super::raw::{At, Field, Raw, RawInterface};
 use super::segments;
@@ -34,6 +35,7 @@ pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> C
         interfaces: raw
             .interfaces
             .iter()
+            .filter(|interface| !is_pattern(&interface.name.value))
             .map(|interface| (interface.name.value.clone(), interface))
             .collect(),
         report,
@@ -41,7 +43,9 @@ pub(super) fn config(mut raw: Raw, sources: &[Source], report: &mut Report) -> C
     let mut config = Config::default();
     for interface in &raw.interfaces {
         if let Some(valid) = validator.interface(interface) {
-            config.interfaces.insert(interface.name.value.clone(), valid);
+            let name = interface.name.value.clone();
+            let all = if is_pattern(&name) { &mut config.patterns } else { &mut config.interfaces };
+            all.insert(name, valid);
         }
     }
     let mut underlays: Vec<Option<Name>> = Vec::with_capacity(raw.tunnels.len());
@@ -136,6 +140,6 @@ impl<'a> Locator<'a> {
 
     fn line(&self, span: Span) -> Location {
         let (file, lines) = &self.0[span.file];
-        Location { file: file.clone(), line: lines.line(span.start) + 1 }
+        Location { file: file.clone(), line: lines.line(span.start) + 1, device: None }
     }
 }

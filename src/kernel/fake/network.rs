@@ -61,6 +61,12 @@ impl Network for Fake {
         Ok(device.map(|device| world.link_of(place, ifindex, device)))
     }
 
+    fn links(&self) -> Result<Vec<Link>, KernelError> {
+        let world = self.world();
+        let devices = world.namespaces[0].devices.iter();
+        Ok(devices.map(|(ifindex, device)| world.link_of(0, *ifindex, device)).collect())
+    }
+
     fn addresses(&self, netns: &Netns, ifindex: u32) -> Result<Vec<IpNet>, KernelError> {
         let world = self.world();
         let device = world.namespaces[world.place(netns)?].devices.get(&ifindex);

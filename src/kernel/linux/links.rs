@@ -34,6 +34,20 @@ pub(super) fn by_index(connection: &mut Connection, ifindex: u32) -> io::Result<
     ask(connection, question)?.map(parse).transpose()
 }
 
+/// All devices.
+pub(super) fn all(connection: &mut Connection) -> io::Result<Vec<Link>> {
+    let mut question = LinkMessage::default();
+    question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let answers = connection.dump(&RouteNetlinkMessage::GetLink(question))?;
+    answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(parse(message)),
+            _ => None,
+        })
+        .collect()
+}
+
 /// A device by its own name, with all that the kernel tells.
 pub(super) fn message_by_name(connection: &mut Connection, name: &str) -> io::Result<Option<LinkMessage>> {
     // The kernel's complaint about such a name would be of its length, not of its absence.

@@ -4,6 +4,7 @@ mod bpf;
 mod bpf_calls;
 mod cpus;
 mod ethtool;
+mod events;
 mod libbpf;
 mod links;
 mod lock;
@@ -19,6 +20,7 @@ mod settings;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
+pub use events::{Event, Events, Nsid};
 pub use lock::Holder;
 pub use netns::{NetnsLock, enter_netns};
 pub use network::LinuxNetwork;

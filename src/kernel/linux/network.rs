@@ -17,7 +17,7 @@ use super::lock::Holder;
 use super::netlink::{Connection, errno};
 use super::netns::{NetnsFile, NetnsLock, cannot_enter, others};
 use super::peers::Peers;
-use super::{ethtool, links, routes, settings};
+use super::{ethtool, links, peers, routes, settings};
 use crate::config::model::NetnsRef;
 use crate::kernel::{Feature, KernelError, Link, Netns, Network, Route, Setting, refused};
 use crate::mac::MacAddr;
@@ -78,6 +78,15 @@ impl LinuxNetwork {
         }
     }
 
+    /// The number that the managed namespace has for itself, if it has one: events of its own may bear it.
+    ///
+    /// # Errors
+    /// The kernel refuses the question.
+    pub fn own_nsid(&self) -> Result<Option<i32>, KernelError> {
+        peers::nsid_of(&mut self.managed(), &self.home)
+            .map_err(|error| refused("cannot read the number of the network namespace", error))
+    }
+
     fn managed(&self) -> MutexGuard<'_, Connection> {
         // A question that panicked leaves nothing but an answer that the next one passes over.
         self.managed.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,6 +143,10 @@ impl Network for LinuxNetwork {
             || format!("cannot look up device {ifindex}"),
             |inside| links::by_index(inside, ifindex),
         )
+    }
+
+    fn links(&self) -> Result<Vec<Link>, KernelError> {
+        links::all(&mut self.managed()).map_err(|error| refused("cannot list the devices", error))
     }
 
     fn addresses(&self, netns: &Netns, ifindex: u32) -> Result<Vec<IpNet>, KernelError> {

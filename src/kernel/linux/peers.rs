@@ -108,7 +108,7 @@ fn are_a_pair(one: &Link, other: &Link) -> bool {
 
 /// RTM_GETNSID: the number that the managed namespace gave to another. None: it gave none, or the file is no
 /// namespace's.
-fn nsid_of(managed: &mut Connection, netns: &NetnsFile) -> io::Result<Option<i32>> {
+pub(super) fn nsid_of(managed: &mut Connection, netns: &NetnsFile) -> io::Result<Option<i32>> {
     let mut question = NsidMessage::default();
     let descriptor = u32::try_from(netns.file().as_raw_fd()).map_err(io::Error::other)?;
     question.attributes.push(NsidAttribute::Fd(descriptor));

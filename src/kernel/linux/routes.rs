@@ -195,7 +195,7 @@ pub(super) fn neighbour(
     Ok(entry(connection, ifindex, address)?.and_then(|(state, mac)| mac.filter(|_| is_usable(state))))
 }
 
-fn is_usable(state: NeighbourState) -> bool {
+pub(super) fn is_usable(state: NeighbourState) -> bool {
     matches!(
         state,
         NeighbourState::Reachable
