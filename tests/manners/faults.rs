@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -157,16 +157,25 @@ fn cut_short() {
         lab.b.apply(&lab.b.plain_file());
         node.write(&node.plain_file());
         let before = Machine::look(lab);
+        // How long each takes here, so that the moments lie within.
+        let timed = |command| {
+            let start = Instant::now();
+            assert_eq!(node.mptm(command).code, Some(0), "{command}");
+            start.elapsed()
+        };
+        let times = [("apply", timed("apply")), ("down", timed("down"))];
         let mut killed = 0;
-        for (round, command) in (0..24).zip(["apply", "apply", "down"].into_iter().cycle()) {
+        for round in 0..24 {
+            let (command, whole) = times[round % 2];
             let signal = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL][round % 3];
             let mut child =
                 node.command(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            thread::sleep(Duration::from_millis(4 * round as u64));
+            thread::sleep(whole * (round / 2) as u32 / 14);
             let _ = kill(Pid::from_raw(child.id() as i32), signal);
             killed += usize::from(child.wait().unwrap().code().is_none());
-            if round % 4 == 3 {
-                assert_eq!(node.mptm("down").code, Some(0), "after round {round}");
+            // What the next one starts from: all of it, or nothing.
+            assert_eq!(node.mptm(command).code, Some(0), "{command} after round {round}");
+            if command == "down" {
                 Machine::look(lab).must_be(&before);
             }
         }
