@@ -14,6 +14,7 @@ import logging
 import select
 import socket
 import struct
+import subprocess
 import sys
 import zlib
 
@@ -273,10 +274,11 @@ class Wire:
 
 
 def device(ethernet):
-    """Makes tun0: a TAP or a TUN device."""
+    """Makes tun0, a TAP or a TUN device that is up: one that is down would refuse what is already on its way."""
     tun = open("/dev/net/tun", "r+b", buffering=0)
     flags = (2 if ethernet else 1) | 0x1000
     fcntl.ioctl(tun, 0x400454CA, struct.pack("16sH22x", b"tun0", flags))
+    subprocess.run(["ip", "link", "set", "tun0", "up"], check=True)
     return tun
 
 

@@ -140,7 +140,7 @@ fn talk(site: &mut Site, row: &Row, outer: Family, c1: &Container, settings: &Va
     let mtu = row.mtu(1500, outer);
     let far = Container { netns: netns.clone(), address: [10, 250, 1, 2].into() };
     let node = &site.nodes[1].name;
-    ip(&format!("-n {node} link set tun0 up mtu {mtu}"));
+    ip(&format!("-n {node} link set tun0 mtu {mtu}"));
     ip(&format!("-n {node} addr add {}/24 dev tun0", far.address));
     ip(&format!("-n {node} addr add {}/120 dev tun0 nodad", far.at(Family::V6).address));
     settled(&netns);
