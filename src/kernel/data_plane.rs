@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::KernelError;
+use super::{KernelError, Sizes};
 use crate::config::model::Mode;
 
 /// The pinned maps, by their names in bpf/maps.h.
@@ -79,6 +79,11 @@ impl Map {
             Self::Saved => "saved",
             Self::Meta => "meta",
         }
+    }
+
+    /// The map of a name. The object has others, which only its programs use.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|map| map.name() == name)
     }
 }
 
@@ -173,11 +178,26 @@ pub trait DataPlane {
     /// The pins can't be read, or are not mptm's.
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError>;
 
+    /// How large the maps are; 0: there is no such map.
+    ///
+    /// # Errors
+    /// A map can't be looked at.
+    fn sizes(&self) -> Result<Sizes, KernelError>;
+
     /// Makes the maps, loads and pins the programs, and writes `meta`: all of it or nothing.
     ///
     /// # Errors
     /// Missing rights, kernel features or memory; a pin directory that can't be made.
-    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+    fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
+
+    /// Makes maps of other sizes in the place of those that are there, with the same in them, and this mptm's programs,
+    /// which use them; writes `meta`. Every link gets the new program before this returns. No packet is without a
+    /// complete table, and what was counted stays. The old maps and programs stay at hand until the next call, for
+    /// `restore_programs`, in case they are of another build. All of it or nothing.
+    ///
+    /// # Errors
+    /// As for `create`; what is there has no room in so little.
+    fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// Loads this mptm's programs with the maps that are there, puts them in the place of the old in the pins and in
     /// every link, and writes `meta`. The old ones stay at hand until the next call, for `restore_programs`.
@@ -192,7 +212,7 @@ pub trait DataPlane {
     ///
     /// # Errors
     /// As for `create`; maps that can't be read.
-    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+    fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// After `migrate`: gives a link the program back that it had before; false: it is not at hand.
     ///
@@ -200,7 +220,10 @@ pub trait DataPlane {
     /// The kernel refuses.
     fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError>;
 
-    /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`.
+    /// Whether programs that were replaced are at hand, and use the maps that are there.
+    fn can_restore(&self) -> bool;
+
+    /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`, or `resize`.
     ///
     /// # Errors
     /// There is nothing to restore; as for `create`.

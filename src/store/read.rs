@@ -54,7 +54,8 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
                if that namespace is gone, remove the directory",
         ));
     }
-    live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns, layout: meta.layout });
+    live.state.data_plane =
+        Some(DataPlane { build: Build(meta.build), netns, layout: meta.layout, sizes: bpf.sizes()? });
     let names = read_names(bpf, &mut live.ids)?;
     read_links(bpf, net, &mut live)?;
     read_flood_links(bpf, &mut live)?;

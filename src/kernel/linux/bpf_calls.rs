@@ -116,7 +116,7 @@ pub fn test_run(program: impl AsFd, frame: &[u8], ifindex: u32) -> io::Result<Te
     Ok(TestRun { action: opts.retval, frame: out })
 }
 
-/// BPF_MAP_LOOKUP_BATCH: hands over every entry of a hash or a trie. libbpf-rs's own iterator takes a batch that is not
+/// BPF_MAP_LOOKUP_BATCH: hands over every entry of a hash, a trie or an array. libbpf-rs's own iterator takes a batch that is not
 /// full for the last one, which it need not be: the kernel copies a hash bucket by bucket.
 pub fn each_entry(
     map: impl AsFd,
@@ -176,3 +176,75 @@ pub fn each_entry(
 
 /// How many entries one call asks for at first.
 const BATCH: usize = 4096;
+
+/// Entries for BPF_MAP_UPDATE_BATCH, written whenever there are enough of them.
+pub struct Batch<M> {
+    map: M,
+    key_size: usize,
+    value_size: usize,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl<M: AsFd> Batch<M> {
+    /// None yet.
+    pub fn new(map: M, key_size: usize, value_size: usize) -> Self {
+        Self { map, key_size, value_size, keys: Vec::new(), values: Vec::new() }
+    }
+
+    /// One more.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        if key.len() != self.key_size || value.len() != self.value_size {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        self.keys.extend_from_slice(key);
+        self.values.extend_from_slice(value);
+        if self.keys.len() < BATCH * self.key_size { Ok(()) } else { self.flush() }
+    }
+
+    /// Writes what there is.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let result = update_batch(&self.map, &self.keys, &self.values, self.key_size);
+        self.keys.clear();
+        self.values.clear();
+        result.map_err(|(_, error)| error)
+    }
+}
+
+/// BPF_MAP_UPDATE_BATCH, of any number of entries, whose keys and values lie one after the other. An error comes with the
+/// number of entries that were written before it.
+pub fn update_batch(
+    map: impl AsFd,
+    keys: &[u8],
+    values: &[u8],
+    key_size: usize,
+) -> Result<(), (usize, io::Error)> {
+    let total = keys.len() / key_size;
+    let value_size = values.len().checked_div(total).unwrap_or(0);
+    let mut done = 0;
+    while done < total {
+        let mut count = (total - done).min(BATCH) as u32;
+        let opts = libbpf_sys::bpf_map_batch_opts {
+            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+            ..Default::default()
+        };
+        // SAFETY: behind both pointers are at least `count` keys and values of the sizes that the map has.
+        let result = check(unsafe {
+            libbpf_sys::bpf_map_update_batch(
+                map.as_fd().as_raw_fd(),
+                keys[done * key_size..].as_ptr().cast(),
+                values[done * value_size..].as_ptr().cast(),
+                &raw mut count,
+                &raw const opts,
+            )
+        });
+        match result {
+            Ok(_) => done += count as usize,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            // ENOTSUPP: such a map has no batches, and nothing was counted.
+            Err(error) if error.raw_os_error() == Some(524) => return Err((done, error)),
+            Err(error) => return Err((done + count as usize, error)),
+        }
+    }
+    Ok(())
+}
