@@ -350,10 +350,25 @@ fn tunnel_route(tunnel: &Name, ids: &mut Ids) -> abi::Route {
     encode_tunnel_route(ids.tunnel(tunnel))
 }
 
-fn pairs_of(route: Option<&Route>) -> Option<&BTreeMap<IpNet, Name>> {
+/// The pairs of a route, if it has any.
+pub(super) fn pairs_of(route: Option<&Route>) -> Option<&BTreeMap<IpNet, Name>> {
     match route {
         Some(Route::Workload { pairs, .. }) if !pairs.is_empty() => Some(pairs),
         _ => None,
+    }
+}
+
+/// The value of a route whose pairs, if it has any, are in the table `pairs`.
+pub(super) fn route_value(route: &Route, pairs: u32, ids: &mut Ids) -> abi::Route {
+    match route {
+        Route::Tunnel(tunnel) => tunnel_route(tunnel, ids),
+        Route::Gateway => encode_gateway(),
+        Route::Workload { interface, mac, pairs: _ } => abi::Route {
+            id: ids.interface(interface),
+            pairs,
+            target: target::WORKLOAD,
+            mac: mac.unwrap_or(MacAddr::ZERO).0,
+        },
     }
 }
 
@@ -377,17 +392,8 @@ fn route(
             put_route(pairs, destination, Some(tunnel_route(tunnel, ids)), bpf)?;
         }
     }
-    let value = match change.after() {
-        Some(Route::Tunnel(tunnel)) => Some(tunnel_route(tunnel, ids)),
-        Some(Route::Gateway) => Some(encode_gateway()),
-        Some(Route::Workload { interface, mac, pairs: _ }) => Some(abi::Route {
-            id: ids.interface(interface),
-            pairs: if new_pairs.is_some() { pairs } else { 0 },
-            target: target::WORKLOAD,
-            mac: mac.unwrap_or(MacAddr::ZERO).0,
-        }),
-        None => None,
-    };
+    let value =
+        change.after().map(|after| route_value(after, if new_pairs.is_some() { pairs } else { 0 }, ids));
     put_route(table, prefix, value, bpf)?;
     for destination in old_pairs.into_iter().flat_map(BTreeMap::keys) {
         if new_pairs.is_none_or(|new| !new.contains_key(destination)) {

@@ -13,8 +13,8 @@ use mptm::apply::apply;
 use mptm::config::model::Mode;
 use mptm::kernel::linux::{BpfDataPlane, LinuxNetwork};
 use mptm::kernel::{
-    Build, DataPlane, Entries, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route,
-    Setting, Sizes,
+    Build, DataPlane, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route, Setting,
+    Sizes,
 };
 use mptm::mac::MacAddr;
 use mptm::plan::plan;
@@ -103,8 +103,8 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn destroy(&mut self) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.destroy())
     }
-    fn entries(&self, map: Map) -> Result_<Entries> {
-        self.inner.entries(map)
+    fn each_entry(&self, map: Map, each: &mut dyn FnMut(&[u8], &[u8]) -> Result_<()>) -> Result_<()> {
+        self.inner.each_entry(map, each)
     }
     fn get(&self, map: Map, key: &[u8]) -> Result_<Option<Vec<u8>>> {
         self.inner.get(map, key)

@@ -7,9 +7,7 @@ use std::path::Path;
 use super::maps::{self, Maps};
 use super::{Fake, World, XdpLink};
 use crate::config::model::Mode;
-use crate::kernel::{
-    AttachedXdp, Build, DataPlane, Entries, KernelError, Map, PinnedLink, Program, Sizes, Table,
-};
+use crate::kernel::{AttachedXdp, Build, DataPlane, KernelError, Map, PinnedLink, Program, Sizes, Table};
 
 const META: [u8; 4] = [0; 4];
 
@@ -249,8 +247,14 @@ impl DataPlane for Fake {
         Ok(())
     }
 
-    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
-        Ok(self.world().maps(map)?.entries(map))
+    fn each_entry(
+        &self,
+        map: Map,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        // `each` may ask for more of the world.
+        let entries = self.world().maps(map)?.entries(map);
+        entries.iter().try_for_each(|(key, value)| each(key, value))
     }
 
     fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {

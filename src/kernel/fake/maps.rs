@@ -5,7 +5,7 @@ use std::io;
 use std::mem::size_of;
 
 use crate::kernel::abi;
-use crate::kernel::{Entries, Map, Sizes};
+use crate::kernel::{Map, Sizes};
 use crate::reason::Reason;
 
 /// How a map keeps what it holds.
@@ -62,6 +62,9 @@ fn shape(map: Map, sizes: &Sizes) -> Shape {
 fn refuse(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
 }
+
+/// Keys and values of a map.
+pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// All maps. Of arrays, only what is not zero is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-pub use maps::Maps;
+pub use maps::{Entries, Maps};
 
 use super::{AttachedXdp, Build, Feature, KernelError, Link, Program};
 use crate::config::model::{Mode, Name, NetnsRef};

@@ -16,12 +16,12 @@ use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
 use super::cpus::cpus;
-use super::libbpf::{capture_libbpf, cause};
+use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
 use super::load::Maps;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
-use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
+use crate::kernel::data_plane::{Batch, Build, DataPlane, Map, PinnedLink, Program};
 use crate::kernel::{KernelError, Sizes, Table, abi};
 
 /// How long one wait for packets may take.
@@ -394,15 +394,21 @@ impl DataPlane for BpfDataPlane {
         self.clear_leftovers()
     }
 
-    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
+    fn each_entry(
+        &self,
+        map: Map,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
         let handle = self.map(map)?;
-        let mut entries = Entries::new();
         let (key_size, value_size) = (handle.key_size() as usize, handle.value_size() as usize);
+        let mut result = Ok(());
         bpf_calls::each_entry(&*handle, key_size, value_size, |key, value| {
-            entries.push((key.to_vec(), value.to_vec()));
+            if result.is_ok() {
+                result = each(key, value);
+            }
         })
         .map_err(|error| KernelError::new(format!("cannot read the map {}", map.name()), error))?;
-        Ok(entries)
+        result
     }
 
     fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {
@@ -420,15 +426,14 @@ impl DataPlane for BpfDataPlane {
 
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
         let handle = self.map(map)?;
-        handle.update(key, value, MapFlags::ANY).map_err(|error| {
-            let full = matches!(cause(&error).raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
-            let error = KernelError::new(format!("cannot write to the map {}", map.name()), cause(&error));
-            if full {
-                error.hint(format!("it is full: it has room for {} entries", handle.max_entries()))
-            } else {
-                error
-            }
-        })
+        handle.update(key, value, MapFlags::ANY).map_err(|error| not_written(map, &handle, cause(&error)))
+    }
+
+    fn put_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        let handle = self.map(map).map_err(|error| (0, error))?;
+        let (keys, values) = entries.parts();
+        bpf_calls::update_batch(&*handle, keys, values, entries.len())
+            .map_err(|(done, error)| (done, not_written(map, &handle, error)))
     }
 
     fn put_per_cpu(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
@@ -449,6 +454,13 @@ impl DataPlane for BpfDataPlane {
             }
             _ => Ok(()),
         }
+    }
+
+    fn delete_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        let handle = self.map(map).map_err(|error| (0, error))?;
+        bpf_calls::delete_batch(&*handle, entries.parts().0, entries.len()).map_err(|(done, error)| {
+            (done, KernelError::new(format!("cannot delete from the map {}", map.name()), error))
+        })
     }
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
@@ -532,6 +544,19 @@ impl DataPlane for BpfDataPlane {
         let handle = ProgramHandle::from_prog_id(id)
             .map_err(|error| KernelError::new(format!("cannot look at BPF program {id}"), cause(&error)))?;
         Ok(handle.name().to_string_lossy().into_owned())
+    }
+}
+
+/// Why a value could not be written.
+fn not_written(map: Map, handle: &MapHandle, error: io::Error) -> KernelError {
+    let code = error.raw_os_error();
+    let error = KernelError::new(format!("cannot write to the map {}", map.name()), error);
+    match code {
+        Some(libc::E2BIG | libc::ENOSPC) => {
+            error.hint(format!("it is full: it has room for {} entries", handle.max_entries()))
+        }
+        Some(libc::ENOMEM) => error.hint(NO_MEMORY),
+        _ => error,
     }
 }
 

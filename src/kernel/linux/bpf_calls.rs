@@ -125,17 +125,14 @@ pub fn each_entry(
     mut each: impl FnMut(&[u8], &[u8]),
 ) -> io::Result<()> {
     let mut room = BATCH;
+    let mut keys = vec![0; room * key_size];
+    let mut values = vec![0; room * value_size];
     // Where to go on: a bucket's number for a hash, a key for a trie.
     let mut from: Option<Vec<u8>> = None;
     loop {
         let mut next = vec![0; key_size.max(4)];
-        let mut keys = vec![0; room * key_size];
-        let mut values = vec![0; room * value_size];
         let mut count = u32::try_from(room).unwrap_or(u32::MAX);
-        let opts = libbpf_sys::bpf_map_batch_opts {
-            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
-            ..Default::default()
-        };
+        let opts = batch_opts();
         let at = from.as_mut().map_or(std::ptr::null_mut(), Vec::as_mut_ptr);
         // SAFETY: `keys` and `values` have room for `count` entries, `next` and `at` for a key or a bucket's number.
         let result = check(unsafe {
@@ -157,6 +154,8 @@ pub fn each_entry(
                 // A bucket has more entries than that.
                 Some(libc::ENOSPC) => {
                     room *= 2;
+                    keys.resize(room * key_size, 0);
+                    values.resize(room * value_size, 0);
                     continue;
                 }
                 _ => return Err(error),
@@ -175,41 +174,7 @@ pub fn each_entry(
 }
 
 /// How many entries one call asks for at first.
-const BATCH: usize = 4096;
-
-/// Entries for BPF_MAP_UPDATE_BATCH, written whenever there are enough of them.
-pub struct Batch<M> {
-    map: M,
-    key_size: usize,
-    value_size: usize,
-    keys: Vec<u8>,
-    values: Vec<u8>,
-}
-
-impl<M: AsFd> Batch<M> {
-    /// None yet.
-    pub fn new(map: M, key_size: usize, value_size: usize) -> Self {
-        Self { map, key_size, value_size, keys: Vec::new(), values: Vec::new() }
-    }
-
-    /// One more.
-    pub fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        if key.len() != self.key_size || value.len() != self.value_size {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        self.keys.extend_from_slice(key);
-        self.values.extend_from_slice(value);
-        if self.keys.len() < BATCH * self.key_size { Ok(()) } else { self.flush() }
-    }
-
-    /// Writes what there is.
-    pub fn flush(&mut self) -> io::Result<()> {
-        let result = update_batch(&self.map, &self.keys, &self.values, self.key_size);
-        self.keys.clear();
-        self.values.clear();
-        result.map_err(|(_, error)| error)
-    }
-}
+pub const BATCH: usize = 4096;
 
 /// BPF_MAP_UPDATE_BATCH, of any number of entries, whose keys and values lie one after the other. An error comes with the
 /// number of entries that were written before it.
@@ -217,32 +182,72 @@ pub fn update_batch(
     map: impl AsFd,
     keys: &[u8],
     values: &[u8],
-    key_size: usize,
+    total: usize,
 ) -> Result<(), (usize, io::Error)> {
-    let total = keys.len() / key_size;
-    let value_size = values.len().checked_div(total).unwrap_or(0);
+    let (key_size, value_size) = (keys.len() / total.max(1), values.len() / total.max(1));
+    in_batches(total, |from, count| {
+        let opts = batch_opts();
+        // SAFETY: behind both pointers are at least `count` keys and values of the sizes that the map has.
+        check(unsafe {
+            libbpf_sys::bpf_map_update_batch(
+                map.as_fd().as_raw_fd(),
+                keys[from * key_size..].as_ptr().cast(),
+                values[from * value_size..].as_ptr().cast(),
+                count,
+                &raw const opts,
+            )
+        })
+    })
+}
+
+/// BPF_MAP_DELETE_BATCH, in the same way. Entries that are not there are passed over.
+pub fn delete_batch(map: impl AsFd, keys: &[u8], total: usize) -> Result<(), (usize, io::Error)> {
+    let key_size = keys.len() / total.max(1);
+    let mut from = 0;
+    loop {
+        let deleted = in_batches(total - from, |at, count| {
+            let opts = batch_opts();
+            // SAFETY: behind the pointer are at least `count` keys of the size that the map has.
+            check(unsafe {
+                libbpf_sys::bpf_map_delete_batch(
+                    map.as_fd().as_raw_fd(),
+                    keys[(from + at) * key_size..].as_ptr().cast(),
+                    count,
+                    &raw const opts,
+                )
+            })
+        });
+        match deleted {
+            Ok(()) => return Ok(()),
+            Err((done, error)) if error.raw_os_error() == Some(libc::ENOENT) => from += done + 1,
+            Err((done, error)) => return Err((from + done, error)),
+        }
+    }
+}
+
+fn batch_opts() -> libbpf_sys::bpf_map_batch_opts {
+    libbpf_sys::bpf_map_batch_opts {
+        sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+        ..Default::default()
+    }
+}
+
+/// The kernel's answer to a batch that such a map has none of; its own number, ENOTSUPP, which libc does not know.
+const NOT_SUPPORTED: i32 = 524;
+
+/// Calls `call` with where to begin and how many to do, which becomes how many were done, until all are.
+fn in_batches(
+    total: usize,
+    mut call: impl FnMut(usize, &mut u32) -> io::Result<i32>,
+) -> Result<(), (usize, io::Error)> {
     let mut done = 0;
     while done < total {
         let mut count = (total - done).min(BATCH) as u32;
-        let opts = libbpf_sys::bpf_map_batch_opts {
-            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
-            ..Default::default()
-        };
-        // SAFETY: behind both pointers are at least `count` keys and values of the sizes that the map has.
-        let result = check(unsafe {
-            libbpf_sys::bpf_map_update_batch(
-                map.as_fd().as_raw_fd(),
-                keys[done * key_size..].as_ptr().cast(),
-                values[done * value_size..].as_ptr().cast(),
-                &raw mut count,
-                &raw const opts,
-            )
-        });
-        match result {
+        match call(done, &mut count) {
             Ok(_) => done += count as usize,
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-            // ENOTSUPP: such a map has no batches, and nothing was counted.
-            Err(error) if error.raw_os_error() == Some(524) => return Err((done, error)),
+            // Nothing was counted.
+            Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => return Err((done, error)),
             Err(error) => return Err((done + count as usize, error)),
         }
     }

@@ -5,10 +5,10 @@ use std::io;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::bpf_calls;
+use super::bpf_calls::{self, BATCH};
 use super::libbpf::cause;
 use crate::kernel::abi;
-use crate::kernel::data_plane::Map;
+use crate::kernel::data_plane::{Batch, Map};
 
 /// What the old programs may send of a tunnel's sequence numbers until the new ones take over.
 const SENT_MEANWHILE: u32 = 1 << 20;
@@ -24,7 +24,11 @@ pub fn copy(map: Map, old: &MapHandle, new: &MapHandle) -> io::Result<()> {
 
 fn copy_entries(map: Map, is_array: bool, old: &MapHandle, new: &MapHandle) -> io::Result<()> {
     let size = new.value_size() as usize;
-    let mut batch = bpf_calls::Batch::new(new, new.key_size() as usize, size);
+    let mut batch = Batch::default();
+    let flush = |batch: &Batch| {
+        let (keys, values) = batch.parts();
+        bpf_calls::update_batch(new, keys, values, batch.len()).map_err(|(_, error)| error)
+    };
     let mut value = Vec::new();
     let (key_size, old_size) = (old.key_size() as usize, old.value_size() as usize);
     let mut result = Ok(());
@@ -47,9 +51,13 @@ fn copy_entries(map: Map, is_array: bool, old: &MapHandle, new: &MapHandle) -> i
         {
             state.sent = state.sent.wrapping_add(SENT_MEANWHILE);
         }
-        result = batch.put(key, &value);
+        batch.push(key, &value);
+        if batch.len() == BATCH {
+            result = flush(&batch);
+            batch.clear();
+        }
     })?;
-    result.and_then(|()| batch.flush())
+    result.and_then(|()| flush(&batch))
 }
 
 fn copy_per_cpu(old: &MapHandle, new: &MapHandle) -> io::Result<()> {

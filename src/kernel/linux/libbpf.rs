@@ -27,10 +27,9 @@ pub fn explain_load_failure(error: &libbpf_rs::Error, sizes: Option<&Sizes>) -> 
         return match error.source.as_ref().and_then(io::Error::raw_os_error) {
             Some(libc::EPERM) => error.hint(RIGHTS),
             Some(libc::EMFILE) => error.hint(OPEN_FILES),
-            Some(libc::ENOMEM) => error.hint(
-                "there is not so much memory: see `free`, and memory.max of the cgroup; fewer tunnels or routes take less",
-            ),
-            _ => error.hint("no map of this kernel can be so large: spread tunnels and routes over several nodes"),
+            Some(libc::ENOMEM) => error.hint(NO_MEMORY),
+            _ => error
+                .hint("no map of this kernel can be so large: spread tunnels and routes over several nodes"),
         };
     }
     let error = KernelError::new("cannot load the BPF programs", cause(error));
@@ -56,6 +55,8 @@ pub fn explain_load_failure(error: &libbpf_rs::Error, sizes: Option<&Sizes>) -> 
     error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
 }
 
+/// What to do about ENOMEM.
+pub const NO_MEMORY: &str = "there is not so much memory: see `free`, and memory.max of the cgroup; fewer tunnels or routes take less";
 /// What to do about EMFILE.
 const OPEN_FILES: &str = "it takes some 50 open files: see `ulimit -n`";
 
