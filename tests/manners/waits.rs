@@ -119,7 +119,7 @@ fn a_file_that_never_stays_the_same() {
         let node = &lab.a;
         node.write(&node.plain_file());
         let done = AtomicBool::new(false);
-        let outcome = thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| {
                 for number in 0.. {
                     if done.load(Ordering::Relaxed) {
@@ -130,16 +130,17 @@ fn a_file_that_never_stays_the_same() {
                     fs::rename(&new, &node.file).unwrap();
                 }
             });
-            let outcome = node.mptm("apply");
+            // On a busy machine, the file may stay the same for as long as it takes to apply it.
+            let outcomes: Vec<_> = std::iter::repeat_with(|| node.mptm("apply")).take(40).collect();
             done.store(true, Ordering::Relaxed);
-            outcome
+            assert!(outcomes.iter().all(|outcome| outcome.code == Some(0)), "{outcomes:?}");
+            let says_so = |outcome: &Outcome| {
+                outcome.stderr.matches("has changed meanwhile").count() == 5
+                    && outcome.stderr.contains("warning: ")
+                    && outcome.stderr.contains("apply it again")
+            };
+            assert!(outcomes.iter().any(says_so), "{outcomes:?}");
         });
-        assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        assert!(
-            outcome.stderr.contains("warning: ") && outcome.stderr.contains("apply it again"),
-            "{outcome:?}"
-        );
-        assert_eq!(outcome.stderr.matches("has changed meanwhile").count(), 5, "{outcome:?}");
         node.mptm("apply").nothing_to_do();
     });
 }
