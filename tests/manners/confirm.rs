@@ -320,7 +320,15 @@ fn watch_leaves_alone_what_was_not_confirmed() {
         let watch = Watch::start(lab, "--interval 1");
         let before = look(lab);
         // It hears of the edit while the apply is at work, and has to wait for its lock.
-        watch.signal(Signal::SIGSTOP);
+        let stopped_without_lock = || {
+            watch.signal(Signal::SIGSTOP);
+            let is_free = node.mptm("apply --wait 0").code == Some(0);
+            if !is_free {
+                watch.signal(Signal::SIGCONT);
+            }
+            is_free
+        };
+        assert!(soon(stopped_without_lock));
         node.write(&other_file(node));
         let waiting = Waiting::start(node, 1);
         watch.signal(Signal::SIGCONT);
