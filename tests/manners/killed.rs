@@ -50,15 +50,22 @@ const TURNS: [Work; 11] = [
 /// How many machines work on it at once.
 const LABS: u32 = 6;
 
-fn number(name: &str, default: u32) -> u32 {
+/// A number from the environment.
+pub fn number(name: &str, default: u32) -> u32 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
 /// xorshift64: moments need be no better.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    /// A seed of any size gives moments of its own.
+    pub fn new(seed: u32) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ u64::from(seed))
+    }
+
+    /// From 0 on; `end` is not among them.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -222,7 +229,7 @@ fn at_random_moments() {
                     let clean = Machine::look(lab);
                     let mut killer = Killer {
                         lab,
-                        random: Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(seed * LABS + own)),
+                        random: Random::new(seed * LABS + own),
                         files: files(lab),
                         now: 0,
                         many: false,
