@@ -45,6 +45,11 @@ fn settled(table: Table, now: u32, need: usize) -> u32 {
     if now / FAR_TOO_LARGE >= fitting { fitting } else { grown(table, now, need) }
 }
 
+/// How many entries of a table a state takes. Of names it may take fewer.
+pub fn used(table: Table, state: &State) -> usize {
+    needs(state, &State::default())[table as usize]
+}
+
 /// What `desired` needs in the end, where `live` is what there is now.
 pub fn settle(desired: &State, live: &Live) -> Sizes {
     let between = between(desired, &live.state);

@@ -8,6 +8,7 @@ mod dump;
 mod error;
 mod get;
 mod guard;
+mod maps;
 mod monitor;
 mod rejected;
 mod saved;

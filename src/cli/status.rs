@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use super::error::{SHOWN as ERRORS_SHOWN, warn_all};
+use super::maps::Maps;
 use super::table::align;
 use super::{CliError, Global, Kernel, print, status_json};
 use crate::counters::{self, Count, Counters};
@@ -25,11 +26,12 @@ pub fn run(global: &Global, json: bool) -> Result<ExitCode, CliError> {
     let kernel = global.kernel()?;
     let live = kernel.read_existing(&global.pin)?;
     let counters = counters::read(&kernel.bpf, &live.ids)?;
+    let maps = Maps::look(&kernel, &live)?;
     let (drift, warnings) = drift(global, &kernel, &live);
     print(&if json {
-        format!("{:#}\n", status_json::json(global, &live, &counters, &drift, &warnings))
+        format!("{:#}\n", status_json::json(global, &live, &counters, &maps, &drift, &warnings))
     } else {
-        as_text(global, &live, &counters, &drift)
+        as_text(global, &live, &counters, &maps, &drift)
     })?;
     // An interface that is down is no drift, but explains as much.
     warn_all(&warnings);
@@ -62,10 +64,11 @@ fn drift(global: &Global, kernel: &Kernel, live: &Live) -> (Drift, Vec<String>) 
     }
 }
 
-fn as_text(global: &Global, live: &Live, counters: &Counters, drift: &Drift) -> String {
+fn as_text(global: &Global, live: &Live, counters: &Counters, maps: &Maps, drift: &Drift) -> String {
     let mut text = String::new();
     if let Some(data_plane) = &live.state.data_plane {
         text += &format!("data plane in {}, build {}\n", global.pin.display(), data_plane.build);
+        text += &maps.line();
     }
     text += &interfaces_table(live);
     text += &tunnels_table(live, counters);
@@ -158,7 +161,7 @@ fn traffic(count: Count) -> String {
 }
 
 /// Bytes in the units of IEC 80000-13.
-fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Global;
+use super::maps::Maps;
 use super::status::Drift;
 use crate::config::model::{FlowLabel, GeneveOption, Pcp, Tos, Ttl};
 use crate::counters::{ACTIONS, Counters};
@@ -11,7 +12,14 @@ use crate::state::{RemoteMac, Role, Route, Tunnel};
 use crate::store::Live;
 
 /// All of it.
-pub fn json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, warnings: &[String]) -> Value {
+pub fn json(
+    global: &Global,
+    live: &Live,
+    counters: &Counters,
+    maps: &Maps,
+    drift: &Drift,
+    warnings: &[String],
+) -> Value {
     let state = &live.state;
     let interfaces: Vec<Value> = state
         .interfaces
@@ -51,6 +59,7 @@ pub fn json(global: &Global, live: &Live, counters: &Counters, drift: &Drift, wa
         "config": global.config,
         "pin": global.pin,
         "build": state.data_plane.as_ref().map(|data_plane| data_plane.build.to_string()),
+        "maps": maps.json(),
         "interfaces": interfaces,
         "tunnels": tunnels,
         "routes": routes_json(live),

@@ -24,6 +24,13 @@ fn normalise(lab: &Lab, text: &str) -> String {
     for build in builds.iter().filter(|build| build.len() == 12) {
         text = text.replace(build, "BUILD");
     }
+    // What memory they take depends on the number of CPUs.
+    if let Some((before, (memory, rest))) =
+        text.split_once("maps: ").and_then(|(before, rest)| Some((before, rest.split_once(',')?)))
+        && memory.ends_with("iB")
+    {
+        text = format!("{before}maps: MEMORY,{rest}");
+    }
     text
 }
 

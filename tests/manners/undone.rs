@@ -197,6 +197,18 @@ fn other_file(lab: &Lab) -> String {
            from = [\"10.250.1.1\"]\ninner = [\"10.252.0.1\"]\n"
 }
 
+/// The plain file, and more tunnels than there is room for at first.
+fn many_tunnels(lab: &Lab) -> String {
+    let tunnel = |id| {
+        format!(
+            "[tunnel.t{id}]\nprotocol = \"vxlan\"\nid = {id}\nremote = \"10.30.30.2\"\ninner = [\"10.9.{}.{}\"]\n",
+            id >> 8,
+            id & 255
+        )
+    };
+    lab.a.plain_file() + &(0..300).map(tunnel).collect::<String>()
+}
+
 /// Applies a text with the change `number` refused; whether it was, and so nothing was changed.
 fn refuse(lab: &Lab, text: &str, number: u32, late: bool) -> bool {
     let refusal = Refusal { left: Rc::new(Cell::new(number)), late };
@@ -253,6 +265,9 @@ fn every_change_is_refused() {
                 refused += refuse_all(lab, &other, 1);
                 poke_meta(&lab.a.pin, std::mem::offset_of!(mptm::kernel::abi::Meta, build), 0xee);
                 refused += refuse_all(lab, &plain, 3);
+                // To larger maps, and back to smaller ones, which comes last.
+                refused += refuse_all(lab, &many_tunnels(lab), 901);
+                refused += refuse_all(lab, &plain, 1201);
                 // From maps of an older layout: new ones are made, and the old ones come back.
                 poke_meta(&lab.a.pin, 0, 1);
                 refused += refuse_all(lab, &other, 7);

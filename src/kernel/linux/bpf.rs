@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,6 +57,23 @@ impl BpfDataPlane {
     /// A pin can't be removed.
     pub fn clear_leftovers(&self) -> Result<(), KernelError> {
         self.pins.clear_leftovers()
+    }
+
+    /// Bytes of kernel memory that the pinned maps take.
+    ///
+    /// # Errors
+    /// A map can't be looked at.
+    pub fn memory(&self) -> Result<u64, KernelError> {
+        let cannot = |error| KernelError::new("cannot tell what memory the maps take", error);
+        let mut total = 0;
+        for path in self.pins.maps().map_err(cannot)? {
+            let map = MapHandle::from_pinned_path(path).map_err(|error| cannot(cause(&error)))?;
+            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()));
+            let info = info.map_err(cannot)?;
+            let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+            total += bytes.unwrap_or(0_u64);
+        }
+        Ok(total)
     }
 
     /// Keeps the programs that are pinned now, for `restore_programs`: another process is about to replace them. Where

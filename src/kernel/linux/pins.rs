@@ -42,6 +42,11 @@ impl Pins {
         self.root.join("maps").join(name)
     }
 
+    /// The pins of all maps.
+    pub fn maps(&self) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(self.root.join("maps"))?.map(|entry| Ok(entry?.path())).collect()
+    }
+
     /// The pin of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.root.join("programs").join(name)
