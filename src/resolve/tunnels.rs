@@ -247,6 +247,7 @@ fn neighbours(
     }
     let is_v6 = missing.iter().any(|(_, address)| address.is_ipv6());
     let deadline = Instant::now() + if is_v6 { NEIGHBOUR_WAIT_V6 } else { NEIGHBOUR_WAIT };
+    context.net.let_go();
     while !missing.is_empty() && Instant::now() < deadline {
         std::thread::sleep(NEIGHBOUR_POLL);
         let mut still = Vec::new();
