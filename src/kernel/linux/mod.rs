@@ -17,6 +17,7 @@ mod pins;
 mod rights;
 mod routes;
 mod settings;
+mod sockets;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
