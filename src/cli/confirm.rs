@@ -20,6 +20,7 @@ use super::saved::Saved;
 use super::terminal::{Terminal, drop_dead_outputs};
 use super::{CliError, Global, Kernel};
 use crate::config::Loaded;
+use crate::kernel::Network as _;
 use crate::plan::Plan;
 use crate::render;
 
