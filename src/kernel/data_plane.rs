@@ -203,6 +203,9 @@ impl Batch {
     }
 }
 
+/// Takes a key and its value.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>;
+
 /// What mptm asks of the kernel's BPF side. Keys and values are the bytes of bpf/abi.h.
 pub trait DataPlane {
     /// Where the pins are.
@@ -290,11 +293,7 @@ pub trait DataPlane {
     ///
     /// # Errors
     /// The map can't be read; the first error of `each`.
-    fn each_entry(
-        &self,
-        map: Map,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
-    ) -> Result<(), KernelError>;
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError>;
 
     /// One value; in a trie, the longest match.
     ///

@@ -11,7 +11,7 @@ mod network;
 mod sizes;
 mod skeleton;
 
-pub use data_plane::{Batch, Build, DataPlane, Map, PinnedLink, Program};
+pub use data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
 pub use sizes::{Sizes, Table};
 

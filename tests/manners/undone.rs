@@ -13,8 +13,8 @@ use mptm::apply::apply;
 use mptm::config::model::Mode;
 use mptm::kernel::linux::{BpfDataPlane, LinuxNetwork};
 use mptm::kernel::{
-    Build, DataPlane, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route, Setting,
-    Sizes,
+    Build, DataPlane, Each, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route,
+    Setting, Sizes,
 };
 use mptm::mac::MacAddr;
 use mptm::plan::plan;
@@ -103,7 +103,7 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn destroy(&mut self) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.destroy())
     }
-    fn each_entry(&self, map: Map, each: &mut dyn FnMut(&[u8], &[u8]) -> Result_<()>) -> Result_<()> {
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result_<()> {
         self.inner.each_entry(map, each)
     }
     fn get(&self, map: Map, key: &[u8]) -> Result_<Option<Vec<u8>>> {

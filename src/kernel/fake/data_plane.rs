@@ -7,7 +7,9 @@ use std::path::Path;
 use super::maps::{self, Maps};
 use super::{Fake, World, XdpLink};
 use crate::config::model::Mode;
-use crate::kernel::{AttachedXdp, Build, DataPlane, KernelError, Map, PinnedLink, Program, Sizes, Table};
+use crate::kernel::{
+    AttachedXdp, Build, DataPlane, Each, KernelError, Map, PinnedLink, Program, Sizes, Table,
+};
 
 const META: [u8; 4] = [0; 4];
 
@@ -247,11 +249,7 @@ impl DataPlane for Fake {
         Ok(())
     }
 
-    fn each_entry(
-        &self,
-        map: Map,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
-    ) -> Result<(), KernelError> {
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError> {
         // `each` may ask for more of the world.
         let entries = self.world().maps(map)?.entries(map);
         entries.iter().try_for_each(|(key, value)| each(key, value))

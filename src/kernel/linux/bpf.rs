@@ -21,7 +21,7 @@ use super::load::Maps;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
-use crate::kernel::data_plane::{Batch, Build, DataPlane, Map, PinnedLink, Program};
+use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
 use crate::kernel::{KernelError, Sizes, Table, abi};
 
 /// How long one wait for packets may take.
@@ -394,11 +394,7 @@ impl DataPlane for BpfDataPlane {
         self.clear_leftovers()
     }
 
-    fn each_entry(
-        &self,
-        map: Map,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>,
-    ) -> Result<(), KernelError> {
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError> {
         let handle = self.map(map)?;
         let (key_size, value_size) = (handle.key_size() as usize, handle.value_size() as usize);
         let mut result = Ok(());
