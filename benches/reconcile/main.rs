@@ -7,13 +7,17 @@
 mod common;
 mod fit;
 mod floor;
+#[path = "../common/generate.rs"]
+mod generate;
+#[path = "../common/node.rs"]
+mod node;
 mod pass;
 mod run;
 
 use std::path::Path;
 
-use common::generate::Shape;
-use common::node::Node;
+use crate::generate::Shape;
+use crate::node::Node;
 use common::stats::median;
 use common::table::Table;
 use common::{is_short, is_wanted};
