@@ -254,16 +254,22 @@ fn diff<K: Ord, V: Clone + PartialEq>(
     actual: &BTreeMap<K, V>,
     mut emit: impl FnMut(&K, Change<V>, bool),
 ) {
+    // Both are in order: one walk along both finds what is in one only.
+    let mut gone = Vec::new();
+    let mut live = actual.iter().peekable();
     for (key, after) in desired {
-        match actual.get(key) {
+        while let Some(other) = live.next_if(|(other, _)| *other < key) {
+            gone.push(other);
+        }
+        match live.next_if(|(other, _)| *other == key) {
             None => emit(key, Change::Add(after.clone()), false),
-            Some(before) if before != after => {
+            Some((_, before)) if before != after => {
                 emit(key, Change::Modify { before: before.clone(), after: after.clone() }, false);
             }
             Some(_) => {}
         }
     }
-    for (key, gone) in actual.iter().filter(|(key, _)| !desired.contains_key(key)) {
+    for (key, gone) in gone.into_iter().chain(live) {
         emit(key, Change::Remove(gone.clone()), true);
     }
 }

@@ -20,6 +20,7 @@ use super::saved::Saved;
 use super::terminal::{Terminal, drop_dead_outputs};
 use super::{CliError, Global, Kernel};
 use crate::config::Loaded;
+use crate::kernel::Network as _;
 use crate::plan::Plan;
 use crate::render;
 
@@ -39,6 +40,8 @@ pub fn apply(
 ) -> Result<Plan, CliError> {
     // Maps of an older layout can't be gone back to.
     let before = kernel.read_current(&global.pin)?.state;
+    // Neither this process nor the guard keeps a container's namespace while it waits.
+    kernel.net.let_go();
     let meeting = Meeting::at(kernel)?;
     let signals = hold_signals()?;
     let rejected = Rejected::at(kernel)?;
@@ -63,6 +66,7 @@ pub fn apply(
     }
     let terminal = Terminal::open();
     let press = if terminal.as_ref().is_some_and(Terminal::has_keys) { "press a key here, or " } else { "" };
+    kernel.net.let_go();
     guard.applied(&Fingerprint::of(&applied));
     let netns = global.netns.as_ref().map_or_else(String::new, |netns| format!(" -n {netns}"));
     eprintln!("It goes back in {seconds} s unless you {press}run `mptm{netns} confirm`.");

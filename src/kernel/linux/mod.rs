@@ -20,6 +20,7 @@ mod resize;
 mod rights;
 mod routes;
 mod settings;
+mod sockets;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;
