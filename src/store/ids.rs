@@ -118,6 +118,8 @@ pub struct Ids {
     pub pairs: BTreeMap<(u32, IpNet), u32>,
     /// All tables that routes are in.
     pub(super) tables: BTreeSet<u32>,
+    /// The maps were made in this very apply, and nothing was ever removed from them: what is not written yet is zero.
+    pub(super) untouched: bool,
     /// Entries of `interfaces` that another interface of the same index took the place of, while they were in use.
     pub(super) displaced: BTreeMap<u32, abi::Interface>,
 }

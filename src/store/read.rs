@@ -164,21 +164,26 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
 }
 
 fn read_tunnels(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), KernelError> {
-    let tunnels: Vec<(Name, u32)> = live.ids.tunnels.iter().map(|(name, id)| (name.clone(), id)).collect();
-    for (name, id) in tunnels {
-        let Some(bytes) = bpf.get(Map::Active, id.as_bytes())? else { continue };
-        let active: u32 = decode(Map::Active, &bytes)?;
-        if active == 0 {
-            continue;
+    // Both are arrays, and read as a whole: asking for one tunnel after the other takes longer.
+    let mut in_use = BTreeMap::new();
+    each(bpf, Map::Active, |id: u32, active: u32| {
+        if active != 0 {
+            in_use.insert(id, active);
         }
-        let Some(bytes) = bpf.get(Map::Tunnels, (2 * id + (active - 1) % 2).as_bytes())? else { continue };
-        let value: abi::Tunnel = decode(Map::Tunnels, &bytes)?;
+        Ok(())
+    })?;
+    each(bpf, Map::Tunnels, |index: u32, value: abi::Tunnel| {
+        let id = index / 2;
+        let Some(active) = in_use.get(&id).filter(|active| (**active - 1) % 2 == index % 2) else {
+            return Ok(());
+        };
+        let Some(name) = live.ids.tunnels.name(id).cloned() else { return Ok(()) };
         let mut tunnel = decode_tunnel(&value, &mut live.ids);
-        tunnel.intact &= active <= 2;
+        tunnel.intact &= *active <= 2;
         tunnel.next_hop = names.get(&(name_kind::NEXT_HOP, id)).and_then(|text| text.parse().ok());
         live.state.tunnels.insert(name, tunnel);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 type Tables = BTreeMap<u32, Vec<(IpNet, abi::Route)>>;

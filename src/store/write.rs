@@ -31,7 +31,10 @@ pub fn execute(
     ids: &mut Ids,
 ) -> Result<(), KernelError> {
     match step {
-        Step::DataPlane(change) => data_plane(change, bpf),
+        Step::DataPlane(change) => {
+            ids.untouched = matches!(change, Change::Add(_));
+            data_plane(change, bpf)
+        }
         Step::StackCpus(change) => stack_cpus(change, bpf),
         Step::Setting(key, change) => setting(key, change, bpf, net),
         Step::Segment(name, change) => segment(name, change, bpf, ids),
@@ -306,19 +309,20 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
         return Ok(());
     };
     let value = encode_tunnel(after, ids.interface(&after.underlay), ids.segment(&after.segment)?);
-    let active = match bpf.get(Map::Active, id.as_bytes())? {
-        Some(bytes) => decode::<u32>(Map::Active, &bytes)?,
-        None => 0,
-    };
-    if is_new || change.before().is_some_and(|before| after.sequence && !before.sequence) {
+    // Of what was there before under its number, nothing can be left.
+    let is_clean = is_new && ids.untouched;
+    let active = if is_clean { None } else { bpf.get(Map::Active, id.as_bytes())? };
+    let active = active.map_or(Ok(0), |bytes| decode::<u32>(Map::Active, &bytes))?;
+    if (is_new && !is_clean) || change.before().is_some_and(|before| after.sequence && !before.sequence) {
         // What it has of sequence numbers is another tunnel's, or of long ago.
         bpf.put(Map::TunnelState, id.as_bytes(), abi::TunnelState::new_zeroed().as_bytes())?;
     }
-    if is_new {
+    if is_new && !is_clean {
         bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
     }
     match after.next_hop {
         Some(next_hop) => put_name(bpf, name_kind::NEXT_HOP, id, &next_hop.to_string())?,
+        None if is_clean => {}
         None => delete_name(bpf, name_kind::NEXT_HOP, id)?,
     }
     // Written aside, then brought into force by one store.
