@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use mptm::kernel::fake::Fake;
+use mptm::kernel::fake::{Device, Fake};
 use mptm::kernel::{Build, DataPlane as _, Map, Sizes, Table};
+use mptm::mac::MacAddr;
 use mptm::plan::{Change, Plan, Step, plan};
 use mptm::render;
 use mptm::rollback::go_back;
@@ -51,6 +52,29 @@ fn as_the_file_needs() {
     assert_eq!(now[Table::Interfaces], 128, "what there is little of has room for more");
     nothing_to_do(&fake, &tunnels("t", 20_000));
     assert!(start.elapsed() < Duration::from_secs(60), "nothing may be quadratic: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_thousand_interfaces() {
+    let fake = scene();
+    let mut text = "[interface.u0]\nrole = 'underlay'\n".to_owned();
+    for number in 0..1000_u32 {
+        let (name, ifindex) = (format!("c{number}"), 1000 + number);
+        let [_, _, high, low] = ifindex.to_be_bytes();
+        let mac = MacAddr([2, 0, 0, 9, high, low]);
+        fake.world().add_device(0, ifindex, Device::new(&name, Some("dummy"), mac));
+        let _ = writeln!(
+            text,
+            "[interface.{name}]\nrole = 'workload'\naddresses = ['10.251.{high}.{low}']\nmode = 'generic'"
+        );
+    }
+    apply_text(&fake, SMALL);
+    let plan = apply_text(&fake, &text);
+    let (_, step) = &resizes(&plan)[0];
+    assert!(step.contains("room for interfaces 128 -> 1024"), "{step}");
+    assert!(["c0", "c999"].iter().all(|name| runs(&fake, name).is_some()));
+    nothing_to_do(&fake, &text);
+    down(&fake);
 }
 
 #[test]
