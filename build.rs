@@ -27,8 +27,11 @@ fn main() {
         args.push(dir.display().to_string());
     }
 
-    let object = compile("mptm", &args, &out);
-    compile("carry", &args, &out);
+    let object = compile("mptm", None, &args, &out);
+    compile("carry", None, &args, &out);
+    for version in [2, 3] {
+        compile("dispatcher", Some(version), &args, &out);
+    }
 
     // Which build of the programs this is: `apply` replaces attached programs of another.
     let bytes = std::fs::read(&object).expect("the object that was just built");
@@ -36,9 +39,12 @@ fn main() {
     println!("cargo:rustc-env=MPTM_BUILD={hash}");
 }
 
-/// Compiles bpf/NAME.bpf.c; the answer is the object.
-fn compile(name: &str, args: &[String], out: &Path) -> PathBuf {
+/// Compiles bpf/NAME.bpf.c, with a version if there are several; the answer is the object.
+fn compile(name: &str, version: Option<u8>, args: &[String], out: &Path) -> PathBuf {
     let source = format!("bpf/{name}.bpf.c");
+    let mut args = args.to_vec();
+    args.extend(version.map(|version| format!("-DVERSION={version}")));
+    let name = version.map_or_else(|| name.to_owned(), |version| format!("{name}{version}"));
     let object = out.join(format!("{name}.bpf.o"));
     let mut builder = SkeletonBuilder::new();
     builder.source(&source).obj(&object).clang_args(args);

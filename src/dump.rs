@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::config::model::{
     Addresses, Config, Interface, Location, Name, PeerSpec, Role as ModelRole, SourcePort, Tunnel,
 };
+use crate::kernel::Via;
 use crate::mac::MacAddr;
 use crate::state::{self, Peer, RemoteMac, Role, Route, State};
 
@@ -104,8 +105,10 @@ fn dump_interface(
         (None, Role::Workload { .. } | Role::Redirect { .. }) => PeerSpec::None,
         (None, Role::Underlay | Role::Pass) => PeerSpec::Find,
     };
-    let mode = state.links.get(name).and_then(|link| link.mode).unwrap_or_default();
-    Interface { at: nowhere(), role, mode, peer, manage: interface.manage }
+    let link = state.links.get(name);
+    let mode = link.and_then(|link| link.mode).unwrap_or_default();
+    let dispatcher = link.is_some_and(|link| link.via == Via::Dispatcher);
+    Interface { at: nowhere(), role, mode, dispatcher, peer, manage: interface.manage }
 }
 
 /// A workload's addresses, and their MAC address if they have one in common.

@@ -85,12 +85,12 @@ fn wanted(before: &State, now: &State, own: Build) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::{Program, Sizes};
+    use crate::kernel::{Program, Sizes, Via};
     use crate::state::{Attachment, DataPlane};
 
     #[test]
     fn what_can_be_wanted_again() {
-        let dead = Attachment { ifindex: 0, program: None, mode: None };
+        let dead = Attachment { ifindex: 0, program: None, mode: None, via: Via::Link };
         let (old, own) = (Build([1; 32]), Build([2; 32]));
         let mut before = State {
             data_plane: Some(DataPlane { build: old, netns: 1, layout: 2, sizes: Sizes::default() }),
@@ -98,7 +98,7 @@ mod tests {
         };
         before.links.insert("gone".into(), dead);
         before.links.insert("mended".into(), dead);
-        let mended = Attachment { ifindex: 3, program: Some(Program::Pass), mode: None };
+        let mended = Attachment { ifindex: 3, program: Some(Program::Pass), mode: None, via: Via::Link };
         let mut now = before.clone();
         now.links.remove("gone");
         now.links.insert("mended".into(), mended);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Mode, Name, Payload, Pcp, Tos, Ttl};
-use crate::kernel::{Build, Netns, Program, Setting, Sizes};
+use crate::kernel::{Build, Netns, Program, Setting, Sizes, Via};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
 
@@ -346,4 +346,6 @@ pub struct Attachment {
     pub program: Option<Program>,
     /// In which mode; None: it is attached no more.
     pub mode: Option<Mode>,
+    /// By a link of its own, or in a dispatcher.
+    pub via: Via,
 }

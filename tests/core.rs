@@ -5,6 +5,8 @@ mod scene;
 
 #[path = "core/contents.rs"]
 mod contents;
+#[path = "core/dispatchers.rs"]
+mod dispatchers;
 #[path = "core/failures.rs"]
 mod failures;
 #[path = "core/families.rs"]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what mptm is built with, on Debian and Ubuntu, as root or through sudo: tests/prepare.sh [build|test]
 #   build  the compilers and headers, and what examples/two-nodes needs (the default)
-#   test   that, the independent peers and decoders of the tests, and a small Debian whose systemd is booted
+#   test   that, the independent peers and decoders of the tests, a small Debian whose systemd is booted, a kernel to
+#          emulate, and a newer xdp-tools
 # What is there already is not installed again, so a second run needs no network.
 set -euo pipefail
 
@@ -9,8 +10,8 @@ RUST_NEEDED=1.88
 
 build=(build-essential ca-certificates clang curl iperf3 iproute2 iputils-ping libelf-dev pkg-config zlib1g-dev)
 # python3-scapy is for /usr/bin/python3, whatever python3 comes first in PATH.
-test=(bpftool clang-format debian-archive-keyring debootstrap ethtool openvswitch-switch procps python3-scapy tcpdump tshark
-    util-linux)
+test=(bpftool busybox-static clang-format cpio debian-archive-keyring debootstrap ethtool kmod openvswitch-switch procps
+    python3-scapy qemu-system-x86 tcpdump tshark util-linux xdp-tools xz-utils)
 
 packages=("${build[@]}")
 [ "${1:-build}" = test ] && packages+=("${test[@]}")
@@ -60,6 +61,50 @@ if [ "${1:-build}" = test ] && [ ! -x "$debian/usr/lib/systemd/systemd" ]; then
     else
         echo "no Debian in $debian: tests/systemd will be skipped" >&2
     fi
+fi
+
+# Unpacks packages of a release of Debian into a directory, and installs nothing: fetch DIRECTORY RELEASE PACKAGE...
+# A package that is named with a * at its end stands for what it depends on and begins so.
+fetch() {
+    local directory=$1 release=$2 work apt package packages=()
+    shift 2
+    work=$(mktemp -d)
+    mkdir -p "$work/lists/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian $release main" \
+        >"$work/sources.list"
+    apt=(-q -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$work/lists"
+        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root)
+    apt-get "${apt[@]}" update || return
+    for package in "$@"; do
+        case $package in
+        *\*) mapfile -t -O "${#packages[@]}" packages < <(apt-cache "${apt[@]}" depends --recurse --important \
+            "${package%-*}/$release" | grep -E '^linux-(image|binary|modules)-[0-9]' | sort -u) ;;
+        *) packages+=("$package/$release") ;;
+        esac
+    done
+    (cd "$work" && apt-get "${apt[@]}" download "${packages[@]}") || return
+    for package in "$work"/*.deb; do
+        dpkg-deb -x "$package" "$work/new" || return
+    done
+    # Without it no module is found; some packages bring it along.
+    for package in "$work"/new/usr/lib/modules/*; do
+        [ ! -d "$package" ] || [ -e "$package/modules.dep" ] || depmod -b "$work/new/usr" "$(basename "$package")"
+    done
+    mkdir -p "$(dirname "$directory")"
+    rm -rf "$directory"
+    mv "$work/new" "$directory"
+    rm -rf "$work"
+}
+
+if [ "${1:-}" = test ]; then
+    # What tests/vm.sh boots, where this machine's own kernel does not allow what is to be tested.
+    kernel=${MPTM_KERNEL:-/var/cache/mptm-tests/kernel}
+    [ -e "$kernel" ] || as_root bash -c "$(declare -f fetch); fetch \"\$@\"" fetch "$kernel" trixie-backports 'linux-image-amd64-*' ||
+        echo "no kernel in $kernel: tests/vm.sh will be skipped" >&2
+    # Whose dispatchers are of another version than those of this machine's xdp-tools.
+    tools=${MPTM_XDP_TOOLS:-/var/cache/mptm-tests/xdp-tools}
+    [ -e "$tools" ] || as_root bash -c "$(declare -f fetch); fetch \"\$@\"" fetch "$tools" sid xdp-tools libxdp1 libbpf1 libc6 \
+        libelf1t64 zlib1g libzstd1 libpcap0.8t64 || echo "no xdp-tools in $tools: tests with them will be skipped" >&2
 fi
 
 PATH=$PATH:$HOME/.cargo/bin

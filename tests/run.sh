@@ -26,6 +26,13 @@ else
     cargo test --locked --config 'target."cfg(all())".runner = "sudo -E"'
 fi
 
+# Dispatchers need a kernel that takes programs of type BPF_PROG_TYPE_EXT.
+if [ "${1:-}" != quick ] && [ "$(id -u)" = 0 ] && bpftool feature probe kernel | grep -q 'program_type ext is NOT'; then
+    manners=$(cargo test --locked --test manners --no-run --message-format json |
+        sed -n 's/.*"executable":"\([^"]*manners[^"]*\)".*/\1/p')
+    tests/vm.sh "$manners" dispatcher:: --test-threads 1 || [ $? = 77 ]
+fi
+
 if [ "${1:-}" != quick ]; then
     cargo build --locked
     MPTM=$(pwd)/target/debug/mptm

@@ -7,7 +7,10 @@ use super::error::{SHOWN as ERRORS_SHOWN, warn_all};
 use super::maps::Maps;
 use super::table::align;
 use super::{CliError, Global, Kernel, print, status_json};
+use crate::config::model::Name;
 use crate::counters::{self, Count, Counters};
+use crate::kernel::dispatcher::Dispatcher;
+use crate::kernel::{DataPlane as _, Via};
 use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
@@ -26,12 +29,13 @@ pub fn run(global: &Global, json: bool) -> Result<ExitCode, CliError> {
     let kernel = global.kernel()?;
     let live = kernel.read_existing(&global.pin)?;
     let counters = counters::read(&kernel.bpf, &live.ids)?;
+    let dispatchers = dispatchers(&kernel, &live)?;
     let maps = Maps::look(&kernel, &live)?;
     let (drift, warnings) = drift(global, &kernel, &live);
     print(&if json {
-        format!("{:#}\n", status_json::json(global, &live, &counters, &maps, &drift, &warnings))
+        format!("{:#}\n", status_json::json(global, &live, &dispatchers, &counters, &maps, &drift, &warnings))
     } else {
-        as_text(global, &live, &counters, &maps, &drift)
+        as_text(global, &live, &dispatchers, &counters, &maps, &drift)
     })?;
     // An interface that is down is no drift, but explains as much.
     warn_all(&warnings);
@@ -64,13 +68,36 @@ fn drift(global: &Global, kernel: &Kernel, live: &Live) -> (Drift, Vec<String>) 
     }
 }
 
-fn as_text(global: &Global, live: &Live, counters: &Counters, maps: &Maps, drift: &Drift) -> String {
+/// The dispatchers that mptm's programs are parts of, by interface.
+pub type Dispatchers = BTreeMap<Name, Dispatcher>;
+
+fn dispatchers(kernel: &Kernel, live: &Live) -> Result<Dispatchers, CliError> {
+    let shared =
+        live.state.links.iter().filter(|(_, link)| link.via == Via::Dispatcher && link.mode.is_some());
+    let mut all = Dispatchers::new();
+    for (name, link) in shared {
+        if let Some(dispatcher) = kernel.bpf.dispatcher(link.ifindex)? {
+            all.insert(name.clone(), dispatcher);
+        }
+    }
+    Ok(all)
+}
+
+fn as_text(
+    global: &Global,
+    live: &Live,
+    dispatchers: &Dispatchers,
+    counters: &Counters,
+    maps: &Maps,
+    drift: &Drift,
+) -> String {
     let mut text = String::new();
     if let Some(data_plane) = &live.state.data_plane {
         text += &format!("data plane in {}, build {}\n", global.pin.display(), data_plane.build);
         text += &maps.line();
     }
     text += &interfaces_table(live);
+    text += &dispatchers_table(dispatchers);
     text += &tunnels_table(live, counters);
     text += &programs_table(counters);
     text += &reasons_tables(counters);
@@ -107,6 +134,17 @@ fn interfaces_table(live: &Live) -> String {
     if rows.len() == 1 { String::new() } else { format!("\n{}", align(&rows)) }
 }
 
+/// Who shares an interface, in the order in which they run.
+fn dispatchers_table(dispatchers: &Dispatchers) -> String {
+    let mut rows = vec![row(["DISPATCHER", "PROGRAMS", "JUMBO FRAMES"])];
+    for (name, dispatcher) in dispatchers {
+        let members: Vec<String> = dispatcher.members.iter().map(ToString::to_string).collect();
+        let frags = if dispatcher.frags { "yes" } else { "no" };
+        rows.push(vec![name.to_string(), members.join(", "), frags.into()]);
+    }
+    if rows.len() == 1 { String::new() } else { format!("\n{}", align(&rows)) }
+}
+
 fn role(role: &Role) -> String {
     match role {
         Role::Workload { segment } if &**segment != crate::config::model::DEFAULT_SEGMENT => {
@@ -120,10 +158,12 @@ fn role(role: &Role) -> String {
 fn program(link: Option<&Attachment>) -> String {
     match link {
         None => "none".into(),
+        Some(Attachment { via: Via::Dispatcher, mode: None, .. }) => "none: no dispatcher has it".into(),
         Some(Attachment { ifindex: 0, .. }) => "none: the device is gone".into(),
-        Some(Attachment { program, mode: Some(mode), .. }) => {
+        Some(Attachment { program, mode: Some(mode), via, .. }) => {
             let program = program.map_or("another build", |program| program.name());
-            format!("{program} {}", mode.name())
+            let shared = if *via == Via::Dispatcher { ", shared" } else { "" };
+            format!("{program} {}{shared}", mode.name())
         }
         Some(Attachment { mode: None, .. }) => "none: detached".into(),
     }

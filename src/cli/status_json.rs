@@ -4,17 +4,32 @@ use serde_json::{Map, Value, json};
 
 use super::Global;
 use super::maps::Maps;
-use super::status::Drift;
+use super::status::{Dispatchers, Drift};
 use crate::config::model::{FlowLabel, GeneveOption, Pcp, Tos, Ttl};
 use crate::counters::{ACTIONS, Counters};
+use crate::kernel::dispatcher::Dispatcher;
 use crate::render;
 use crate::state::{RemoteMac, Role, Route, Tunnel};
 use crate::store::Live;
+
+/// Who shares an interface, in the order in which they run.
+fn dispatcher_json(dispatcher: &Dispatcher) -> Value {
+    let members = dispatcher.members.iter().map(|member| {
+        json!({
+            "program": member.name,
+            "program_id": member.id,
+            "priority": member.slot.priority,
+            "own": member.own,
+        })
+    });
+    json!({ "frags": dispatcher.frags, "programs": members.collect::<Vec<_>>() })
+}
 
 /// All of it.
 pub fn json(
     global: &Global,
     live: &Live,
+    dispatchers: &Dispatchers,
     counters: &Counters,
     maps: &Maps,
     drift: &Drift,
@@ -37,6 +52,7 @@ pub fn json(
                 "program": link.and_then(|link| link.program).map(|program| program.name()),
                 "program_id": live.programs.get(name),
                 "mode": link.and_then(|link| link.mode),
+                "dispatcher": dispatchers.get(name).map(dispatcher_json),
                 "flood": state.flood_links.get(name).is_some_and(|link| link.ifindex != 0),
                 "attached": link.is_some_and(|link| link.mode.is_some()),
             })

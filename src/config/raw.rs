@@ -109,6 +109,7 @@ pub(super) struct RawInterface {
     pub keys: Vec<(&'static str, Span)>,
     pub role: Field<RoleName>,
     pub mode: Field<Mode>,
+    pub dispatcher: Field<bool>,
     pub segment: Field<Name>,
     pub addresses: Field<RawAddresses>,
     pub mac: Field<MacAddr>,

@@ -17,9 +17,12 @@ type Value<'a, 'i> = &'a Spanned<DeValue<'i>>;
 type Key<T> = (&'static str, for<'a, 'i> fn(&mut T, &mut Reader<'_>, Value<'a, 'i>));
 
 /// The keys of `[interface.NAME]`, in the order in which they are listed.
-const INTERFACE: [Key<RawInterface>; 9] = [
+const INTERFACE: [Key<RawInterface>; 10] = [
     ("role", |interface, read, value| interface.role = read.role(value).into()),
     ("mode", |interface, read, value| interface.mode = read.mode(value).into()),
+    ("dispatcher", |interface, read, value| {
+        interface.dispatcher = read.boolean("dispatcher", value).into();
+    }),
     ("segment", |interface, read, value| interface.segment = read.segment(value).into()),
     ("addresses", |interface, read, value| interface.addresses = read.addresses(value).into()),
     ("mac", |interface, read, value| interface.mac = read.mac("mac", value).into()),

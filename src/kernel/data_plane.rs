@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
+use super::dispatcher::Dispatcher;
 use super::{KernelError, Sizes};
 use crate::config::model::Mode;
 
@@ -138,15 +139,27 @@ impl fmt::Debug for Build {
     }
 }
 
-/// A pinned link.
+/// How a program of XDP is attached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Via {
+    /// By a link of its own: the device is its alone.
+    #[default]
+    Link,
+    /// As a part of a dispatcher of libxdp, which others can be part of, too.
+    Dispatcher,
+}
+
+/// A pinned link, or a pinned part of a dispatcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinnedLink {
-    /// Where it is attached; 0: the device is gone, and the link dead.
+    /// Where it is attached; 0: nowhere, since the device is gone, or no dispatcher has it.
     pub ifindex: u32,
-    /// The program's id.
+    /// The id of the program that the device runs for it: its own, or the dispatcher.
     pub program_id: u32,
-    /// Which of the pinned programs that is; None: another, from an earlier build.
+    /// Which of the pinned programs its own is; None: another, from an earlier build.
     pub program: Option<Program>,
+    /// How.
+    pub via: Via,
 }
 
 /// Keys and values for a map, each kind one after the other. They are of one map, and so of one size; what is to be removed
@@ -347,25 +360,39 @@ pub trait DataPlane {
             .try_for_each(|(done, key)| self.delete(map, key).map_err(|error| (done, error)))
     }
 
-    /// The pinned links of XDP, by their names.
+    /// The pinned links of XDP and parts of dispatchers, by their names.
     ///
     /// # Errors
     /// A pin can't be read.
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError>;
 
-    /// Attaches a pinned program of XDP to a device of the managed namespace, in this mode and no other, and pins the link.
+    /// Attaches a pinned program of XDP to a device of the managed namespace, in this mode and no other, and pins the
+    /// link; or makes it part of the device's dispatcher, which is made if there is none, and pins it.
     ///
     /// # Errors
-    /// The driver refuses the mode, or has a program already.
-    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError>;
+    /// The driver refuses the mode, or has a program already; a dispatcher that can't be joined.
+    fn attach(
+        &mut self,
+        name: &str,
+        program: Program,
+        ifindex: u32,
+        mode: Mode,
+        via: Via,
+    ) -> Result<(), KernelError>;
 
-    /// Puts a pinned program in the place of the one that a link has; no packet goes by in between.
+    /// What the program of XDP on a device of the managed namespace is, if it is a dispatcher.
+    ///
+    /// # Errors
+    /// The kernel refuses the question.
+    fn dispatcher(&self, ifindex: u32) -> Result<Option<Dispatcher>, KernelError>;
+
+    /// Puts a pinned program in the place of the one that a link or a dispatcher has; no packet goes by in between.
     ///
     /// # Errors
     /// The kernel refuses.
     fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError>;
 
-    /// Detaches a link and removes its pin; a dead one, too.
+    /// Detaches a link and removes its pin; a dead one, too. Of a dispatcher, the other parts go on.
     ///
     /// # Errors
     /// The kernel refuses.

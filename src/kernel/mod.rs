@@ -4,6 +4,7 @@ use std::io;
 
 pub mod abi;
 mod data_plane;
+pub mod dispatcher;
 #[doc(hidden)]
 pub mod fake;
 pub mod linux;
@@ -11,7 +12,7 @@ mod network;
 mod sizes;
 mod skeleton;
 
-pub use data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
+pub use data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program, Via};
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
 pub use sizes::{Sizes, Table};
 

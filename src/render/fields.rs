@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
 use crate::kernel::Table;
 use crate::kernel::abi::LAYOUT;
-use crate::kernel::{Netns, Program};
+use crate::kernel::{Netns, Program, Via};
 use crate::mac::MacAddr;
 use crate::plan::Change;
 use crate::protocol::Protocol;
@@ -308,11 +308,19 @@ pub(super) fn flood(flood: &Flood) -> Fields {
 }
 
 pub(super) fn link(link: &Attachment) -> Fields {
-    let Attachment { ifindex, program, mode } = link;
+    let Attachment { ifindex, program, mode, via } = link;
     vec![
         ("runs", program.map_or_else(|| "one of another build".into(), |program| program.name().to_owned())),
         ("mode", mode.map_or_else(|| "detached".into(), |mode| mode.name().to_owned())),
-        ("index", if *ifindex == 0 { "gone".into() } else { ifindex.to_string() }),
+        ("dispatcher", if *via == Via::Dispatcher { "shared".into() } else { String::new() }),
+        (
+            "index",
+            match (ifindex, via) {
+                (0, Via::Link) => "gone".into(),
+                (0, Via::Dispatcher) => "none".into(),
+                (ifindex, _) => ifindex.to_string(),
+            },
+        ),
     ]
 }
 

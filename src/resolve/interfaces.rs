@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Findings};
+use super::{Context, Findings, foreign};
 use crate::config::model::{self, Location, Mode, Name, NetnsRef, PeerSpec};
-use crate::kernel::{Link, Netns, Program};
+use crate::kernel::{Link, Netns, Via};
 use crate::mac::MacAddr;
 use crate::state::{Attachment, Interface, Peer, Role, State};
 
@@ -38,15 +38,16 @@ pub fn resolve(context: &Context<'_>, state: &mut State, findings: &mut Findings
                 continue;
             }
         };
-        let is_foreign = check_foreign(context, name, interface, &link, findings);
+        let is_free = foreign::check(context, name, interface, &link, findings);
         if !link.up {
             findings.warn(format!("interface {name} is down: nothing passes (ip link set {name} up)"));
         }
         let peer = find_peer(context, name, interface, &link, findings);
         let role = role(&interface.role);
-        if !is_foreign {
+        if is_free {
             let (program, mode) = (Some(role.program()), Some(interface.mode));
-            state.links.insert(name.clone(), Attachment { ifindex: link.ifindex, program, mode });
+            let via = if interface.dispatcher { Via::Dispatcher } else { Via::Link };
+            state.links.insert(name.clone(), Attachment { ifindex: link.ifindex, program, mode, via });
         }
         state.interfaces.insert(
             name.clone(),
@@ -74,51 +75,6 @@ fn role(role: &model::Role) -> Role {
         model::Role::Redirect { to } => Role::Redirect { to: to.clone() },
         model::Role::Pass => Role::Pass,
     }
-}
-
-/// An XDP program that is not ours is somebody's: it stays, and we say whose it might be. True: there is one.
-fn check_foreign(
-    context: &Context<'_>,
-    name: &Name,
-    interface: &model::Interface,
-    link: &Link,
-    findings: &mut Findings,
-) -> bool {
-    let Some(xdp) = link.xdp else { return false };
-    if context.live.programs.values().any(|id| *id == xdp.program_id) {
-        return false;
-    }
-    // A program that vanishes while we look has no name any more; its id says enough.
-    let program = context.bpf.program_name(xdp.program_id).unwrap_or_else(|_| "?".into());
-    let (what, hint) = if Program::XDP.iter().any(|own| own.name() == program) {
-        (
-            format!(
-                "interface {name} has {program}, id {}, of an mptm with another pin directory",
-                xdp.program_id
-            ),
-            "name that one with --pin, or take it down first: `mptm --pin DIR down`".into(),
-        )
-    } else {
-        (
-            format!(
-                "interface {name} has an XDP program that is not mptm's: {program}, id {}, in {} mode",
-                xdp.program_id,
-                xdp.mode.name()
-            ),
-            format!(
-                "whose it is: `bpftool prog show id {}`; to take it off: `ip link set {name} xdp off`, or the tool \
-                 that attached it",
-                xdp.program_id
-            ),
-        )
-    };
-    if context.partial {
-        // What others need of the interface is the same, whoever's program it has.
-        findings.warn(format!("{what}: mptm's is not attached until it is gone ({hint})"));
-    } else {
-        findings.error(&interface.at, what, hint);
-    }
-    true
 }
 
 /// Whether a role wants to know its other end when the file does not say.

@@ -2,6 +2,7 @@
 //! become outer headers, and what can't be is said, all at once.
 
 mod flood;
+mod foreign;
 mod interfaces;
 mod partial;
 mod patterns;

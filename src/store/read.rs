@@ -289,8 +289,12 @@ fn read_links(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<(), K
         let device = if link.ifindex == 0 { None } else { net.link_at(&None, link.ifindex)? };
         let xdp = device.and_then(|device| device.xdp).filter(|xdp| xdp.program_id == link.program_id);
         live.programs.insert(name.clone(), link.program_id);
-        let attachment =
-            Attachment { ifindex: link.ifindex, program: link.program, mode: xdp.map(|xdp| xdp.mode) };
+        let attachment = Attachment {
+            ifindex: link.ifindex,
+            program: link.program,
+            mode: xdp.map(|xdp| xdp.mode),
+            via: link.via,
+        };
         live.state.links.insert(name, attachment);
     }
     Ok(())

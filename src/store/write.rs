@@ -70,10 +70,9 @@ pub fn revert(
 ) -> Result<(), KernelError> {
     if let Step::Link(name, change) = step
         && let Some(before) = change.before()
-        && bpf
-            .links()?
-            .get(&**name)
-            .is_some_and(|now| now.ifindex == before.ifindex && now.program == before.program)
+        && bpf.links()?.get(&**name).is_some_and(|now| {
+            (now.ifindex, now.program, now.via) == (before.ifindex, before.program, before.via)
+        })
     {
         return Ok(());
     }
@@ -432,13 +431,15 @@ fn link(name: &Name, change: &Change<Attachment>, bpf: &mut dyn Bpf) -> Result<(
         };
     };
     match change.before() {
-        Some(before) if before.ifindex == after.ifindex && before.mode == after.mode => {
+        Some(before)
+            if (before.ifindex, before.mode, before.via) == (after.ifindex, after.mode, after.via) =>
+        {
             bpf.update_link(name, program)
         }
         Some(_) => {
             bpf.detach(name)?;
-            bpf.attach(name, program, after.ifindex, mode)
+            bpf.attach(name, program, after.ifindex, mode, after.via)
         }
-        None => bpf.attach(name, program, after.ifindex, mode),
+        None => bpf.attach(name, program, after.ifindex, mode, after.via),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mptm::config::model::{Manage, Mode, NetnsRef};
-use mptm::kernel::{Build, Program, Setting, Sizes};
+use mptm::kernel::{Build, Program, Setting, Sizes, Via};
 use mptm::mac::MacAddr;
 use mptm::plan::{Change, Plan, Step, plan};
 use mptm::protocol::Protocol;
@@ -90,7 +90,7 @@ fn workload_interface(ifindex: u32) -> Interface {
 }
 
 fn attachment(ifindex: u32, program: Program) -> Attachment {
-    Attachment { ifindex, program: Some(program), mode: Some(Mode::Native) }
+    Attachment { ifindex, program: Some(program), mode: Some(Mode::Native), via: Via::Link }
 }
 
 fn tunnel() -> Tunnel {
@@ -249,9 +249,10 @@ fn a_renamed_device() {
     );
     // A dead link holds nothing.
     let mut actual = full();
-    actual
-        .links
-        .insert("veth-a".into(), Attachment { ifindex: 0, program: Some(Program::Encap), mode: None });
+    actual.links.insert(
+        "veth-a".into(),
+        Attachment { ifindex: 0, program: Some(Program::Encap), mode: None, via: Via::Link },
+    );
     assert_eq!(kinds(&plan(&full(), &actual)), ["~ program veth-a"]);
 }
 

@@ -116,6 +116,7 @@ pub fn essence(fake: &Fake) -> World {
     world.replaced.clear();
     world.former = None;
     world.solicited.clear();
+    number_dispatchers(&mut world);
     let Some(maps) = &mut world.maps else { return world };
     let tunnels = maps.entries(Map::Tunnels);
     let active = maps.entries(Map::Active);
@@ -136,6 +137,26 @@ pub fn essence(fake: &Fake) -> World {
         maps.poke(map, b"-", b"-");
     }
     world
+}
+
+/// Each change of a dispatcher makes a new one: gives them, and mptm's parts, numbers that tell where they are.
+fn number_dispatchers(world: &mut World) {
+    let mut parts = std::collections::BTreeMap::new();
+    for (number, part) in (2_000_000..).zip(world.dispatched.values_mut()) {
+        parts.insert(part.program_id, number);
+        world.programs.remove(&part.program_id);
+        part.program_id = number;
+    }
+    for (ifindex, device) in &mut world.namespaces[0].devices {
+        let Some(xdp) = &mut device.xdp else { continue };
+        let Some(mut dispatcher) = world.dispatchers.remove(&xdp.program_id) else { continue };
+        for member in &mut dispatcher.members {
+            member.id = parts.get(&member.id).copied().unwrap_or(member.id);
+        }
+        world.programs.remove(&xdp.program_id);
+        xdp.program_id = 1_000_000 + ifindex;
+        world.dispatchers.insert(xdp.program_id, dispatcher);
+    }
 }
 
 /// Says where two worlds differ, if they do.

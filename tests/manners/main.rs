@@ -2,6 +2,7 @@
 
 mod change;
 mod confirm;
+mod dispatcher;
 mod down;
 mod drift;
 mod faults;

@@ -11,10 +11,11 @@ use std::thread;
 use ipnet::IpNet;
 use mptm::apply::apply;
 use mptm::config::model::Mode;
+use mptm::kernel::dispatcher::Dispatcher;
 use mptm::kernel::linux::{BpfDataPlane, LinuxNetwork};
 use mptm::kernel::{
     Build, DataPlane, Each, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route,
-    Setting, Sizes,
+    Setting, Sizes, Via,
 };
 use mptm::mac::MacAddr;
 use mptm::plan::plan;
@@ -124,8 +125,11 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn links(&self) -> Result_<BTreeMap<String, PinnedLink>> {
         self.inner.links()
     }
-    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result_<()> {
-        self.refusal.pass(|| self.inner.attach(name, program, ifindex, mode))
+    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode, via: Via) -> Result_<()> {
+        self.refusal.pass(|| self.inner.attach(name, program, ifindex, mode, via))
+    }
+    fn dispatcher(&self, ifindex: u32) -> Result_<Option<Dispatcher>> {
+        self.inner.dispatcher(ifindex)
     }
     fn update_link(&mut self, name: &str, program: Program) -> Result_<()> {
         self.refusal.pass(|| self.inner.update_link(name, program))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mptm::config::model::Mode;
 use mptm::kernel::abi::{self, ACTIONS, PROGRAM_COUNT, role};
 use mptm::kernel::linux::{BpfDataPlane, TestRun};
-use mptm::kernel::{DataPlane, Map, Program, Sizes};
+use mptm::kernel::{DataPlane, Map, Program, Sizes, Via};
 use mptm::reason::Reason;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -91,7 +91,7 @@ impl Node {
             role::REDIRECT => Program::Redirect,
             _ => Program::Pass,
         };
-        self.plane.attach(name, program, ifindex, Mode::Native).unwrap();
+        self.plane.attach(name, program, ifindex, Mode::Native, Via::Link).unwrap();
         self.links.push(name.into());
         self.world.devices.push((slot, ifindex));
         self.world.interfaces.push(Interface { ifindex, slot, role, table, to: 0, mac });

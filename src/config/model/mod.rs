@@ -68,6 +68,8 @@ pub struct Interface {
     pub role: Role,
     /// How the program is attached.
     pub mode: Mode,
+    /// It shares the interface with others, as a part of a dispatcher of libxdp.
+    pub dispatcher: bool,
     /// The other end of a veth.
     pub peer: PeerSpec,
     /// Which settings of it and of its peer mptm may change.

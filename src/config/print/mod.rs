@@ -29,7 +29,7 @@ pub fn print(config: &Config) -> String {
 }
 
 fn interface_table(name: &str, interface: &Interface) -> String {
-    let Interface { at: _, role, mode, peer, manage } = interface;
+    let Interface { at: _, role, mode, dispatcher, peer, manage } = interface;
     let mut table = Table::default();
     table.set("role", quoted(role.name()));
     match role {
@@ -51,6 +51,7 @@ fn interface_table(name: &str, interface: &Interface) -> String {
         Role::Underlay | Role::Pass => {}
     }
     table.set("mode", quoted(mode.name()));
+    table.set("dispatcher", dispatcher);
     match peer {
         PeerSpec::Find => {}
         PeerSpec::None => table.set("peer", false),

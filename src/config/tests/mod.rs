@@ -87,9 +87,11 @@ fn interface(number: usize) -> impl Strategy<Value = (Name, Interface)> {
         sysctls,
     });
     let name = prop::sample::select(vec!["", ".", "\"", "\\", "ü", "-", "_"]);
-    (role, mode, peer(number), manage, name).prop_map(move |(role, mode, peer, manage, name)| {
+    let all = (role, mode, any::<bool>(), peer(number), manage, name);
+    all.prop_map(move |(role, mode, dispatcher, peer, manage, name)| {
         let name = Name::from(format!("if{number}{name}x"));
-        (name, Interface { at: nowhere(), role, mode, peer, manage })
+        let dispatcher = dispatcher && mode != Mode::Offload;
+        (name, Interface { at: nowhere(), role, mode, dispatcher, peer, manage })
     })
 }
 
@@ -104,6 +106,7 @@ fn config() -> impl Strategy<Value = Config> {
                 role,
                 mode: Mode::Native,
                 peer: PeerSpec::Find,
+                dispatcher: false,
                 manage: Manage::default(),
             };
             interfaces.insert(name.into(), interface);
@@ -125,8 +128,8 @@ fn config() -> impl Strategy<Value = Config> {
             gateway: Vec::new(),
         };
         let pattern = |name: &str, role| {
-            let (peer, manage) = (PeerSpec::Find, Manage::default());
-            (Name::from(name), Interface { at: nowhere(), role, mode: Mode::Native, peer, manage })
+            let (peer, manage, mode) = (PeerSpec::Find, Manage::default(), Mode::Native);
+            (Name::from(name), Interface { at: nowhere(), role, mode, dispatcher: true, peer, manage })
         };
         let patterns = [pattern("veth-*", peers), pattern("tap?", Role::Pass)].into();
         Config { interfaces, patterns, tunnels: tunnels.into_iter().collect() }

@@ -6,7 +6,7 @@ use super::{Validator, segment_of, sorted};
 use crate::config::diagnostic::Diagnostic;
 use crate::config::keys;
 use crate::config::model::pattern::is_pattern;
-use crate::config::model::{Addresses, Interface, PeerSpec, Role};
+use crate::config::model::{Addresses, Interface, Mode, PeerSpec, Role};
 use crate::config::raw::{At, Field, RawAddresses, RawInterface, RawPeer, RoleName};
 use crate::config::value::short;
 
@@ -22,6 +22,13 @@ impl Validator<'_, '_> {
                     self.report.error(error.also(role.span, format!("the role of {}", name.value)));
                 }
             }
+        }
+        if let (Some(At { value: Mode::Offload, span }), Some(dispatcher)) =
+            (raw.mode.given(), raw.dispatcher.given().filter(|dispatcher| dispatcher.value))
+        {
+            let title = "there are no dispatchers in network cards";
+            let error = Diagnostic::at(*span, title, "write \"native\" or \"generic\", or leave it out");
+            self.report.error(error.also(dispatcher.span, "the dispatcher"));
         }
         if is_pattern(&name.value) {
             self.pattern(raw);
@@ -55,6 +62,7 @@ impl Validator<'_, '_> {
             at: self.locate.line(name.span),
             role: role?,
             mode: raw.mode.value().copied().unwrap_or_default(),
+            dispatcher: raw.dispatcher.value().copied().unwrap_or_default(),
             peer: peer?,
             manage: raw.manage.value().copied().unwrap_or_default(),
         })

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::maps::{self, Maps};
 use super::{Fake, World, XdpLink};
 use crate::config::model::Mode;
+use crate::kernel::dispatcher::Dispatcher;
 use crate::kernel::{
-    AttachedXdp, Build, DataPlane, Each, KernelError, Map, PinnedLink, Program, Sizes, Table,
+    AttachedXdp, Build, DataPlane, Each, KernelError, Map, PinnedLink, Program, Sizes, Table, Via,
 };
 
 const META: [u8; 4] = [0; 4];
@@ -67,6 +68,14 @@ impl World {
         for link in self.flood_links.values_mut().filter(|link| old[&Program::Flood] == link.program_id) {
             link.program_id = self.pinned[&Program::Flood];
         }
+        let parts: Vec<_> =
+            self.dispatched.iter().map(|(name, part)| (name.clone(), part.made_from)).collect();
+        for (name, made_from) in parts {
+            let program = old.iter().find(|(_, id)| **id == made_from).map(|(program, _)| *program);
+            if let Some(program) = program {
+                self.give_part(&name, self.pinned[&program]);
+            }
+        }
         for link in self.links.values_mut() {
             let Some((program, _)) = old.iter().find(|(_, id)| **id == link.program_id) else { continue };
             link.program_id = self.pinned[program];
@@ -81,6 +90,9 @@ impl World {
 
     /// Gives a link another program.
     fn give(&mut self, name: &str, flood: bool, program_id: u32) {
+        if !flood && self.give_part(name, program_id) {
+            return;
+        }
         let links = if flood { &mut self.flood_links } else { &mut self.links };
         let Some(link) = links.get_mut(name) else { return };
         link.program_id = program_id;
@@ -94,7 +106,7 @@ impl World {
         let program = |id| self.pinned.iter().find(|(_, pinned)| **pinned == id).map(|(program, _)| *program);
         let links = links.iter().map(|(name, XdpLink { ifindex, program_id })| {
             let (ifindex, program_id) = (*ifindex, *program_id);
-            (name.clone(), PinnedLink { ifindex, program_id, program: program(program_id) })
+            (name.clone(), PinnedLink { ifindex, program_id, program: program(program_id), via: Via::Link })
         });
         links.collect()
     }
@@ -237,7 +249,8 @@ impl DataPlane for Fake {
     fn destroy(&mut self) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot remove the pin directory".into())?;
-        assert!(world.links.is_empty() && world.flood_links.is_empty(), "the links must be gone");
+        let is_used = !world.links.is_empty() || !world.dispatched.is_empty();
+        assert!(!is_used && world.flood_links.is_empty(), "the links must be gone");
         world.maps = None;
         let former = world.former.take().map(|(_, programs)| programs).unwrap_or_default();
         let World { pinned, replaced, programs, .. } = &mut *world;
@@ -284,10 +297,23 @@ impl DataPlane for Fake {
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
         let world = self.world();
-        Ok(world.describe(&world.links))
+        let mut links = world.describe(&world.links);
+        links.extend(world.describe_dispatched());
+        Ok(links)
     }
 
-    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
+    fn dispatcher(&self, ifindex: u32) -> Result<Option<Dispatcher>, KernelError> {
+        Ok(self.world().dispatcher_on(ifindex))
+    }
+
+    fn attach(
+        &mut self,
+        name: &str,
+        program: Program,
+        ifindex: u32,
+        mode: Mode,
+        via: Via,
+    ) -> Result<(), KernelError> {
         let what = || format!("cannot attach {} to {name} in {} mode", program.name(), mode.name());
         let mut world = self.world();
         world.change(what)?;
@@ -297,6 +323,9 @@ impl DataPlane for Fake {
         let device = device.ok_or_else(|| refused(what(), libc::ENODEV))?;
         if !device.modes.contains(&mode) {
             return Err(refused(what(), libc::EOPNOTSUPP));
+        }
+        if via == Via::Dispatcher {
+            return world.join(name, program, ifindex, mode);
         }
         if device.xdp.is_some() {
             return Err(refused(what(), libc::EBUSY).hint("another XDP program is there: see `ip link show`"));
@@ -314,6 +343,13 @@ impl DataPlane for Fake {
         let mut world = self.world();
         world.change(what)?;
         let program_id = world.pinned(program)?;
+        if world.dispatched.contains_key(name) {
+            return if world.give_part(name, program_id) {
+                Ok(())
+            } else {
+                Err(refused(what(), libc::ENOENT))
+            };
+        }
         let World { links, namespaces, .. } = &mut *world;
         let link = links.get_mut(name).ok_or_else(|| refused(what(), libc::ENOENT))?;
         let device = namespaces[0].devices.get_mut(&link.ifindex);
@@ -327,6 +363,7 @@ impl DataPlane for Fake {
     fn detach(&mut self, name: &str) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| format!("cannot detach the program from {name}"))?;
+        world.leave(name);
         if let Some(link) = world.links.remove(name)
             && let Some(device) = world.namespaces[0].devices.get_mut(&link.ifindex)
         {

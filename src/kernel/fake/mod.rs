@@ -2,6 +2,7 @@
 //! what the real one refuses, counts what changes it, and fails where it is told to.
 
 mod data_plane;
+mod dispatchers;
 mod maps;
 mod network;
 
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 pub use maps::{Entries, Maps};
 
+use super::dispatcher::Dispatcher;
 use super::{AttachedXdp, Build, Feature, KernelError, Link, Program};
 use crate::config::model::{Mode, Name, NetnsRef};
 use crate::mac::MacAddr;
@@ -70,6 +72,10 @@ pub struct World {
     pub links: BTreeMap<String, XdpLink>,
     /// Those of mptm_flood.
     pub flood_links: BTreeMap<String, XdpLink>,
+    /// The pinned parts of dispatchers.
+    pub dispatched: BTreeMap<String, Part>,
+    /// The dispatchers, by the ids of their programs.
+    pub dispatchers: BTreeMap<u32, Dispatcher>,
     /// Whether tc programs have links: since Linux 6.6.
     pub has_tcx: bool,
     /// Loaded programs and their names.
@@ -97,6 +103,8 @@ impl Default for World {
             former: None,
             links: BTreeMap::new(),
             flood_links: BTreeMap::new(),
+            dispatched: BTreeMap::new(),
+            dispatchers: BTreeMap::new(),
             has_tcx: true,
             programs: BTreeMap::new(),
             changes: 0,
@@ -200,6 +208,15 @@ pub struct XdpLink {
     pub ifindex: u32,
     /// Which program.
     pub program_id: u32,
+}
+
+/// A pinned part of a dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Its own id.
+    pub program_id: u32,
+    /// The pinned program that it is of one build with.
+    pub made_from: u32,
 }
 
 impl World {

@@ -17,12 +17,14 @@ use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
 use super::cpus::cpus;
+use super::dispatched::{self, Parts, Wanted};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
 use super::load::Maps;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
-use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
+use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program, Via};
+use crate::kernel::dispatcher::Dispatcher;
 use crate::kernel::{KernelError, Sizes, Table, abi};
 
 /// How long one wait for packets may take.
@@ -31,7 +33,16 @@ const EVENT_WAIT: Duration = Duration::from_millis(200);
 /// Programs that were pinned, and the map `meta` that was pinned with them: other maps come with another one.
 pub(super) struct Replaced {
     programs: Vec<(Program, ProgramHandle)>,
+    parts: Parts,
     meta: u32,
+}
+
+/// What runs a pinned program.
+pub(super) enum User {
+    /// A link, by its pin.
+    Link(PathBuf),
+    /// A part of a dispatcher, by its interface.
+    Part(String),
 }
 
 /// The data plane below one pin directory.
@@ -84,7 +95,11 @@ impl BpfDataPlane {
 
     fn replaceable(&self) -> Result<Replaced, KernelError> {
         let programs = Program::ALL.iter().map(|program| Ok((*program, self.program(*program)?)));
-        Ok(Replaced { programs: programs.collect::<Result<_, KernelError>>()?, meta: self.meta_id()? })
+        Ok(Replaced {
+            programs: programs.collect::<Result<_, KernelError>>()?,
+            parts: dispatched::parts(&self.pins),
+            meta: self.meta_id()?,
+        })
     }
 
     /// The id of the pinned map `meta`.
@@ -158,16 +173,41 @@ impl BpfDataPlane {
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
-    /// The pins of the live links that run one of the pinned programs, and which.
-    pub(super) fn users(&self) -> Result<Vec<(PathBuf, Program)>, KernelError> {
-        let xdp = self.links()?.into_iter().map(|(name, link)| (self.pins.link(&name), link));
-        let flood = self.flood_links()?.into_iter().map(|(name, link)| (self.pins.flood_link(&name), link));
+    /// What is attached and runs one of the pinned programs, and which.
+    pub(super) fn users(&self) -> Result<Vec<(User, Program)>, KernelError> {
+        let xdp = self.links()?.into_iter().map(|(name, link)| match link.via {
+            Via::Link => (User::Link(self.pins.link(&name)), link),
+            Via::Dispatcher => (User::Part(name), link),
+        });
+        let flood = self.flood_links()?.into_iter();
+        let flood = flood.map(|(name, link)| (User::Link(self.pins.flood_link(&name)), link));
         let links = xdp.chain(flood).filter(|(_, link)| link.ifindex != 0);
-        Ok(links.filter_map(|(path, link)| Some((path, link.program?))).collect())
+        Ok(links.filter_map(|(user, link)| Some((user, link.program?))).collect())
+    }
+
+    /// Puts a pinned program in the place of the one that somebody has; `former` has the parts of dispatchers, if it is an
+    /// older one.
+    pub(super) fn give(
+        &self,
+        user: &User,
+        program: Program,
+        former: Option<&Parts>,
+    ) -> Result<(), KernelError> {
+        let name = match user {
+            User::Link(path) => return self.update(path, program),
+            User::Part(name) => name,
+        };
+        let Some(former) = former else {
+            return self.update_dispatched(name, &Wanted::Current(program));
+        };
+        let former = former.get(name).ok_or_else(|| {
+            KernelError::plain(format!("the earlier program of {name} is no longer at hand"))
+        })?;
+        self.update_dispatched(name, &Wanted::Former(former))
     }
 
     /// Puts a pinned program in the place of the one that a pinned link has.
-    pub(super) fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
+    fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
         let what = || format!("cannot replace the program of {} by {}", path.display(), program.name());
         let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
         bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
@@ -200,7 +240,7 @@ impl BpfDataPlane {
                 let ifindex =
                     ifindex(&info.info).ok_or_else(|| wrong(io::Error::from(io::ErrorKind::InvalidData)))?;
                 let program = programs.get(&info.prog_id).copied();
-                Ok((name, PinnedLink { ifindex, program_id: info.prog_id, program }))
+                Ok((name, PinnedLink { ifindex, program_id: info.prog_id, program, via: Via::Link }))
             })
             .collect()
     }
@@ -222,8 +262,12 @@ impl BpfDataPlane {
         remove_file(path)
     }
 
-    /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of the links.
-    fn swap_programs(&mut self, users: &[(PathBuf, Program)]) -> Result<(), KernelError> {
+    /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of their users.
+    fn swap_programs(
+        &mut self,
+        users: &[(User, Program)],
+        former: Option<&Parts>,
+    ) -> Result<(), KernelError> {
         for program in Program::ALL {
             let path = self.pins.program(program.name());
             let new = self.pins.program(&format!("{}-new", program.name()));
@@ -231,19 +275,21 @@ impl BpfDataPlane {
                 KernelError::new(format!("cannot replace the pin {}", path.display()), error)
             })?;
         }
-        users.iter().try_for_each(|(path, program)| self.update(path, *program))
+        users.iter().try_for_each(|(user, program)| self.give(user, *program, former))
     }
 
     /// Puts programs that were replaced back into pins and links.
-    fn put_back(&mut self, users: &[(PathBuf, Program)]) -> Result<(), KernelError> {
+    fn put_back(&mut self, users: &[(User, Program)]) -> Result<(), KernelError> {
         self.drop_new_programs();
-        let replaced = self.replaced.take().map(|replaced| replaced.programs).unwrap_or_default();
-        for (program, handle) in replaced {
+        let replaced = self.replaced.take();
+        let (programs, parts) =
+            replaced.map(|replaced| (replaced.programs, replaced.parts)).unwrap_or_default();
+        for (program, handle) in programs {
             let path = self.pins.program(&format!("{}-new", program.name()));
             bpf_calls::pin(&handle, &path)
                 .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
         }
-        self.swap_programs(users)
+        self.swap_programs(users, Some(&parts))
     }
 
     fn drop_new_programs(&self) {
@@ -358,7 +404,7 @@ impl DataPlane for BpfDataPlane {
         let before = self.replaceable()?;
         let loaded = (|| {
             let mut object = MaybeUninit::uninit();
-            let skel = self.load(&mut object, &Maps::pinned())?;
+            let skel = self.load(&mut object, &Maps::pinned(), |_| Ok(()))?;
             Self::pin_programs(&skel, &self.pins, "-new")
         })();
         if let Err(error) = loaded {
@@ -369,7 +415,7 @@ impl DataPlane for BpfDataPlane {
         self.former = None;
         let users = self.users()?;
         let swapped =
-            self.swap_programs(&users).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
+            self.swap_programs(&users, None).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
         swapped.map_err(|error| match self.put_back(&users) {
             Ok(()) => error,
             Err(worse) => error.hint(format!("and the old programs are not all back: {worse}")),
@@ -478,13 +524,29 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
-        self.describe(self.pins.links(), |info| match info {
+        let mut links = self.describe(self.pins.links(), |info| match info {
             LinkTypeInfo::Xdp(xdp) => Some(xdp.ifindex),
             _ => None,
-        })
+        })?;
+        links.extend(self.dispatched()?);
+        Ok(links)
     }
 
-    fn attach(&mut self, name: &str, program: Program, ifindex: u32, mode: Mode) -> Result<(), KernelError> {
+    fn dispatcher(&self, ifindex: u32) -> Result<Option<Dispatcher>, KernelError> {
+        self.describe_dispatcher(ifindex)
+    }
+
+    fn attach(
+        &mut self,
+        name: &str,
+        program: Program,
+        ifindex: u32,
+        mode: Mode,
+        via: Via,
+    ) -> Result<(), KernelError> {
+        if via == Via::Dispatcher {
+            return self.attach_dispatched(name, program, ifindex, mode);
+        }
         let what = || format!("cannot attach {} to {name} in {} mode", program.name(), mode.name());
         let link = bpf_calls::create_xdp_link(self.program(program)?, ifindex, mode).map_err(|error| {
             let hint = match error.raw_os_error() {
@@ -511,6 +573,9 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError> {
+        if self.pins.dispatched(name).exists() {
+            return self.update_dispatched(name, &Wanted::Current(program));
+        }
         let path = self.pins.link(name);
         let what = || format!("cannot replace the program of {name} by {}", program.name());
         let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
@@ -518,7 +583,8 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn detach(&mut self, name: &str) -> Result<(), KernelError> {
-        Self::remove_link(name, &self.pins.link(name))
+        Self::remove_link(name, &self.pins.link(name))?;
+        self.detach_dispatched(name)
     }
 
     fn flood_links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
@@ -574,7 +640,7 @@ fn not_written(map: Map, handle: &MapHandle, error: io::Error) -> KernelError {
     }
 }
 
-fn remove_file(path: &Path) -> Result<(), KernelError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(KernelError::new(format!("cannot remove the pin {}", path.display()), error))

@@ -1,7 +1,7 @@
 //! The bpf(2) calls that libbpf-rs has no safe form of.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libbpf_rs::libbpf_sys;
 
@@ -40,6 +40,87 @@ pub fn create_tcx_link(program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> 
     create_link(program, ifindex, libbpf_sys::BPF_TCX_INGRESS, &opts)
 }
 
+/// BPF_LINK_CREATE for a program that takes the place of a function of another: `function` is its type in that one's BTF.
+pub fn create_extension_link(program: impl AsFd, target: impl AsFd, function: u32) -> io::Result<OwnedFd> {
+    let opts = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        target_btf_id: function,
+        ..Default::default()
+    };
+    let (program, target) = (program.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
+    // SAFETY: `opts` is initialised, says its size, and outlives the call; the descriptors are open.
+    let fd = check(unsafe { libbpf_sys::bpf_link_create(program, target, 0, &opts) })?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// uapi linux/if_link.h: XDP_FLAGS_UPDATE_IF_NOEXIST, XDP_FLAGS_REPLACE.
+const UPDATE_IF_NOEXIST: u32 = 1 << 0;
+const REPLACE: u32 = 1 << 4;
+
+/// Attaches a program to a device without a link, in the place of `before`, and fails if there is anything else (EEXIST,
+/// EBUSY). None for `program`: nothing takes its place.
+pub fn exchange_xdp(
+    ifindex: u32,
+    program: Option<BorrowedFd<'_>>,
+    before: Option<BorrowedFd<'_>>,
+    mode: Mode,
+) -> io::Result<()> {
+    let ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let raw = |fd: Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+    let opts = libbpf_sys::bpf_xdp_attach_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_attach_opts>() as _,
+        old_prog_fd: raw(before),
+        ..Default::default()
+    };
+    let (opts, flag) =
+        if before.is_some() { (&raw const opts, REPLACE) } else { (std::ptr::null(), UPDATE_IF_NOEXIST) };
+    // SAFETY: `opts` is null, or initialised, says its size, and outlives the call; the descriptors are open or -1.
+    check(unsafe { libbpf_sys::bpf_xdp_attach(ifindex, raw(program), mode_flag(mode) | flag, opts) })
+        .map(drop)
+}
+
+/// The program of XDP on a device of the caller's network namespace, and where it runs; None: there is none, or no such
+/// device.
+pub fn xdp_on(ifindex: u32) -> io::Result<Option<(u32, Mode)>> {
+    let Ok(ifindex) = i32::try_from(ifindex) else { return Ok(None) };
+    let mut opts = libbpf_sys::bpf_xdp_query_opts {
+        sz: size_of::<libbpf_sys::bpf_xdp_query_opts>() as _,
+        ..Default::default()
+    };
+    // SAFETY: `opts` is initialised, says its size, and outlives the call.
+    match check(unsafe { libbpf_sys::bpf_xdp_query(ifindex, 0, &raw mut opts) }) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+        result => result?,
+    };
+    let modes = [
+        (opts.drv_prog_id, Mode::Native),
+        (opts.hw_prog_id, Mode::Offload),
+        (opts.skb_prog_id, Mode::Generic),
+    ];
+    Ok(modes.into_iter().find(|(id, _)| *id != 0))
+}
+
+/// The ids of the maps that a program uses, sorted: BPF_OBJ_GET_INFO_BY_FD, asked twice.
+pub fn maps_of(program: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    let program = program.as_fd().as_raw_fd();
+    // SAFETY: `info` is of the size that is given, and has no pointers.
+    check(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program, &raw mut info, &raw mut size) })?;
+    let mut maps = vec![0_u32; info.nr_map_ids as usize];
+    let mut info = libbpf_sys::bpf_prog_info {
+        nr_map_ids: info.nr_map_ids,
+        map_ids: maps.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    size = size_of_val(&info) as u32;
+    // SAFETY: `map_ids` points to room for `nr_map_ids` numbers, which outlives the call.
+    check(unsafe { libbpf_sys::bpf_prog_get_info_by_fd(program, &raw mut info, &raw mut size) })?;
+    maps.sort_unstable();
+    Ok(maps)
+}
+
 fn create_link(
     program: impl AsFd,
     ifindex: u32,
@@ -75,6 +156,16 @@ pub fn has_xdp_helper(helper: libbpf_sys::bpf_func_id) -> Option<bool> {
     match unsafe {
         libbpf_sys::libbpf_probe_bpf_helper(libbpf_sys::BPF_PROG_TYPE_XDP, helper, std::ptr::null())
     } {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether the kernel takes programs that take the place of functions (BPF_PROG_TYPE_EXT); None: it can't be told.
+pub fn has_extensions() -> Option<bool> {
+    // SAFETY: a plain call; null options are required.
+    match unsafe { libbpf_sys::libbpf_probe_bpf_prog_type(libbpf_sys::BPF_PROG_TYPE_EXT, std::ptr::null()) } {
         0 => Some(false),
         1 => Some(true),
         _ => None,

@@ -55,6 +55,17 @@ pub fn explain_load_failure(error: &libbpf_rs::Error, sizes: Option<&Sizes>) -> 
     error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
 }
 
+/// Why the kernel would not take a program as a part of a dispatcher.
+pub fn explain_part_failure(error: KernelError) -> KernelError {
+    if bpf_calls::has_extensions() != Some(false) {
+        return error;
+    }
+    error.hint(
+        "this kernel takes no programs of type BPF_PROG_TYPE_EXT, which all parts of dispatchers are: leave out \
+         `dispatcher = true`",
+    )
+}
+
 /// What to do about ENOMEM.
 pub const NO_MEMORY: &str = "there is not so much memory: see `free`, and memory.max of the cgroup; fewer tunnels or routes take less";
 /// What to do about EMFILE.

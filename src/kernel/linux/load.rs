@@ -1,6 +1,7 @@
 //! Loading the programs, with new maps or with those that are pinned.
 
 use std::mem::MaybeUninit;
+use std::path::Path;
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject};
@@ -8,7 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, OpenObject};
 use super::bpf::BpfDataPlane;
 use super::libbpf::{cause, explain_load_failure, take_libbpf_log};
 use super::pins::Pins;
-use crate::kernel::data_plane::{DataPlane, Map};
+use crate::kernel::data_plane::{DataPlane, Map, Program};
 use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
 use crate::kernel::{KernelError, Sizes};
 
@@ -33,11 +34,12 @@ impl<'a> Maps<'a> {
 }
 
 impl BpfDataPlane {
-    /// Loads the object.
+    /// Loads the object as `prepare` leaves it.
     pub(super) fn load<'o>(
         &self,
         object: &'o mut MaybeUninit<OpenObject>,
         maps: &Maps<'_>,
+        prepare: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
     ) -> Result<MptmSkel<'o>, KernelError> {
         take_libbpf_log();
         let failed = |error: &libbpf_rs::Error| explain_load_failure(error, maps.sizes);
@@ -63,13 +65,14 @@ impl BpfDataPlane {
                 })?;
             }
         }
+        prepare(open.open_object_mut()).map_err(|error| failed(&error))?;
         open.load().map_err(|error| failed(&error))
     }
 
     /// Makes maps and programs, pinned in a directory of their own.
     pub(super) fn load_into(&self, pins: &Pins, meta: &[u8], maps: &Maps<'_>) -> Result<(), KernelError> {
         let mut object = MaybeUninit::uninit();
-        let mut skel = self.load(&mut object, maps)?;
+        let mut skel = self.load(&mut object, maps, |_| Ok(()))?;
         for mut map in skel.object_mut().maps_mut() {
             let path = pins.map(&map.name().to_string_lossy());
             map.pin(&path)
@@ -80,6 +83,15 @@ impl BpfDataPlane {
             .meta
             .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
             .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))
+    }
+
+    pub(super) fn pin_program(skel: &MptmSkel<'_>, program: Program, path: &Path) -> Result<(), KernelError> {
+        let mut loaded = skel.object().progs_mut().filter(|loaded| loaded.name() == program.name());
+        loaded.try_for_each(|mut loaded| {
+            loaded
+                .pin(path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))
+        })
     }
 
     pub(super) fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {

@@ -14,6 +14,7 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use super::bpf::BpfDataPlane;
 use super::bpf_calls;
 use super::copy::copy;
+use super::dispatched::{self, Parts, Wanted};
 use super::libbpf::cause;
 use super::load::Maps;
 use super::pins::Pins;
@@ -24,6 +25,7 @@ use crate::kernel::{KernelError, Sizes, abi};
 pub(super) struct Former {
     maps: BTreeMap<String, MapHandle>,
     programs: BTreeMap<String, ProgramHandle>,
+    pub(super) parts: Parts,
 }
 
 /// What must be readable, since it is nowhere else: layouts that have never changed. Names are read to keep their numbers,
@@ -62,13 +64,16 @@ impl BpfDataPlane {
         self.forget_maps();
         staging.remove()?;
         result?;
-        users.iter().try_for_each(|(path, program)| self.update(path, *program))
+        users.iter().try_for_each(|(user, program)| self.give(user, *program, Some(&former.parts)))
     }
 
     /// Gives a link the program that it had before the migration; false: it is not at hand.
     pub(super) fn give_back(&self, name: &str, program: Program) -> Result<bool, KernelError> {
-        let former = self.former.as_ref().and_then(|former| former.program(program));
-        let Some(former) = former else { return Ok(false) };
+        let Some(all) = &self.former else { return Ok(false) };
+        if let Some(part) = all.parts.get(name).filter(|_| program != Program::Flood) {
+            return self.update_dispatched(name, &Wanted::Former(part)).map(|()| true);
+        }
+        let Some(former) = all.program(program) else { return Ok(false) };
         let path = if program == Program::Flood { self.pins.flood_link(name) } else { self.pins.link(name) };
         let what = || format!("cannot give {} its old program back", path.display());
         let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
@@ -89,7 +94,8 @@ impl Former {
     pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
         let cannot =
             |path: &PathBuf, error| KernelError::new(format!("cannot open {}", path.display()), error);
-        let mut former = Self { maps: BTreeMap::new(), programs: BTreeMap::new() };
+        let parts = dispatched::parts(pins);
+        let mut former = Self { maps: BTreeMap::new(), programs: BTreeMap::new(), parts };
         for (name, path) in list(pins.root().join("maps"))? {
             let map = MapHandle::from_pinned_path(&path).map_err(|error| cannot(&path, cause(&error)))?;
             former.maps.insert(name, map);

@@ -4,6 +4,8 @@ mod bpf;
 mod bpf_calls;
 mod copy;
 mod cpus;
+mod dispatched;
+mod dispatchers;
 mod ethtool;
 mod events;
 mod libbpf;

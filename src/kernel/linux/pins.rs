@@ -1,5 +1,6 @@
-//! The pin directory: `maps`, `programs`, `links` and `flood-links` below one directory of a bpffs.
+//! The pin directory: `maps`, `programs`, `links`, `dispatched` and `flood-links` below one directory of a bpffs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +12,7 @@ use nix::fcntl::Flock;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::lock;
+use super::{dispatchers, lock};
 use crate::kernel::KernelError;
 
 /// Where things are pinned.
@@ -60,6 +61,24 @@ impl Pins {
     /// The pin of an interface's link of mptm_flood.
     pub fn flood_link(&self, interface: &str) -> PathBuf {
         self.root.join(FLOOD_LINKS).join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// The pin of an interface's program that is part of a dispatcher.
+    pub fn dispatched(&self, interface: &str) -> PathBuf {
+        self.root.join(DISPATCHED).join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// The pin of the one that is about to take its place.
+    pub fn dispatched_new(&self, interface: &str) -> PathBuf {
+        let mut name = self.dispatched(interface).into_os_string();
+        name.push(NEW);
+        name.into()
+    }
+
+    /// The interfaces that have either.
+    pub fn all_dispatched(&self) -> io::Result<BTreeSet<String>> {
+        let pins = self.list(DISPATCHED)?;
+        Ok(pins.into_iter().map(|(name, _)| name.strip_suffix(NEW).unwrap_or(&name).to_owned()).collect())
     }
 
     /// The interfaces that have a link of XDP pinned, and the pins.
@@ -118,7 +137,7 @@ impl Pins {
 
     /// Makes the directories.
     pub fn make(&self) -> Result<(), KernelError> {
-        for dir in ["maps", "programs", "links", FLOOD_LINKS] {
+        for dir in ["maps", "programs", "links", DISPATCHED, FLOOD_LINKS] {
             let dir = self.root.join(dir);
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
                 let kind = error.kind();
@@ -201,10 +220,15 @@ impl Pins {
         if !is_own_mount().map_err(cannot)? {
             return Ok(());
         }
-        for entry in fs::read_dir(STANDARD).map_err(cannot)? {
-            if !PRELOADED.iter().any(|name| entry.as_ref().is_ok_and(|entry| entry.file_name() == **name)) {
-                return Ok(());
-            }
+        let is_left = |entry: &io::Result<fs::DirEntry>| {
+            let Ok(entry) = entry else { return true };
+            // Dispatchers leave an empty directory.
+            let name = entry.file_name();
+            let is_empty = || name == dispatchers::DIRECTORY && fs::remove_dir(entry.path()).is_ok();
+            !PRELOADED.iter().any(|known| name == *known) && !is_empty()
+        };
+        if fs::read_dir(STANDARD).map_err(cannot)?.any(|entry| is_left(&entry)) {
+            return Ok(());
         }
         match umount2(STANDARD, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) | Err(Errno::EBUSY) => Ok(()),
@@ -213,6 +237,10 @@ impl Pins {
     }
 }
 
+/// The directory of the programs that are parts of dispatchers.
+const DISPATCHED: &str = "dispatched";
+/// What the name of one ends with that is about to take another's place. No interface's does, as it is written here.
+const NEW: &str = "%new";
 /// The directory of the links of mptm_flood.
 const FLOOD_LINKS: &str = "flood-links";
 /// Where a bpffs is looked for, and mounted if there is none.

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::bpf::BpfDataPlane;
+use super::bpf::{BpfDataPlane, User};
 use super::bpf_calls;
 use super::copy::{Counted, combine, copy, counted};
 use super::libbpf::cause;
@@ -45,7 +45,7 @@ impl BpfDataPlane {
         &self,
         staging: &Pins,
         former: &Former,
-        users: &[(PathBuf, Program)],
+        users: &[(User, Program)],
         meta: &[u8],
         sizes: &Sizes,
     ) -> Result<(), KernelError> {
@@ -68,10 +68,14 @@ impl BpfDataPlane {
         let mut object = MaybeUninit::uninit();
         let counters = stats.map(|_| Counters::copy(former, staging, &mut object)).transpose()?;
         exchange(&self.pins, staging, ["programs", "maps"])?;
-        users.iter().try_for_each(|(path, program)| self.update(path, *program)).map_err(|error| {
+        let swapped = users.iter().try_for_each(|(user, program)| self.give(user, *program, None));
+        swapped.map_err(|error| {
             let back = users
                 .iter()
-                .try_for_each(|(path, program)| former.give_back(path, *program))
+                .try_for_each(|(user, program)| match user {
+                    User::Link(path) => former.give_back(path, *program),
+                    User::Part(_) => self.give(user, *program, Some(&former.parts)),
+                })
                 .and_then(|()| exchange(&self.pins, staging, ["maps", "programs"]));
             match back {
                 Ok(()) => error,
