@@ -14,6 +14,7 @@ mod migrate;
 mod netlink;
 mod netns;
 mod network;
+mod observe;
 mod peers;
 mod pins;
 mod resize;
