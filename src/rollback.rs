@@ -39,9 +39,10 @@ fn fit(wanted: &mut State, live: &store::Live, bpf: &dyn Bpf) {
     let sizes = sizing::settle(wanted, live);
     let Some(data_plane) = &mut wanted.data_plane else { return };
     data_plane.sizes = sizes;
-    let (final_sizes, build) = (data_plane.sizes, data_plane.build);
-    let same_maps = final_sizes == now.sizes && sizing::between(wanted, &live.state) == now.sizes;
-    if let Some(data_plane) = wanted.data_plane.as_mut().filter(|_| build != now.build)
+    let is_other_build = data_plane.build != now.build;
+    let same_maps = sizes == now.sizes && sizing::between(wanted, &live.state) == now.sizes;
+    if let Some(data_plane) = &mut wanted.data_plane
+        && is_other_build
         && !(same_maps && bpf.can_restore())
     {
         data_plane.build = bpf.build();

@@ -1,21 +1,16 @@
 //! The real data plane: libbpf-rs over the pinned maps, programs and links.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle, RingBufferBuilder};
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle};
 
-use zerocopy::FromBytes;
-
-use super::bpf_calls::{self, TestRun};
+use super::bpf_calls;
 use super::cpus::cpus;
 use super::dispatched::{self, Parts, Wanted};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
@@ -25,10 +20,7 @@ use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
 use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program, Via};
 use crate::kernel::dispatcher::Dispatcher;
-use crate::kernel::{KernelError, Sizes, Table, abi};
-
-/// How long one wait for packets may take.
-const EVENT_WAIT: Duration = Duration::from_millis(200);
+use crate::kernel::{KernelError, Sizes, Table};
 
 /// Programs that were pinned, and the map `meta` that was pinned with them: other maps come with another one.
 pub(super) struct Replaced {
@@ -70,23 +62,6 @@ impl BpfDataPlane {
         self.pins.clear_leftovers()
     }
 
-    /// Bytes of kernel memory that the pinned maps take.
-    ///
-    /// # Errors
-    /// A map can't be looked at.
-    pub fn memory(&self) -> Result<u64, KernelError> {
-        let cannot = |error| KernelError::new("cannot tell what memory the maps take", error);
-        let mut total = 0;
-        for path in self.pins.maps().map_err(cannot)? {
-            let map = MapHandle::from_pinned_path(path).map_err(|error| cannot(cause(&error)))?;
-            let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()));
-            let info = info.map_err(cannot)?;
-            let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
-            total += bytes.unwrap_or(0_u64);
-        }
-        Ok(total)
-    }
-
     /// Keeps the programs that are pinned now, for `restore_programs`: another process is about to replace them. Where
     /// one is missing, there is nothing to go back to.
     pub fn hold_programs(&mut self) {
@@ -108,7 +83,7 @@ impl BpfDataPlane {
         Ok(info.map_err(|error| KernelError::new("cannot look at the map meta", cause(&error)))?.info.id)
     }
 
-    fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
+    pub(super) fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
         let mut maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(handle) = maps.get(&map) {
             return Ok(Arc::clone(handle));
@@ -127,45 +102,6 @@ impl BpfDataPlane {
         ProgramHandle::from_pinned_path(&path).map_err(|error| {
             KernelError::new(format!("cannot open the program {}", path.display()), cause(&error))
         })
-    }
-
-    /// Runs a pinned program once over `frame`, as if it had come in by device `ifindex`, and lets the counters move.
-    ///
-    /// # Errors
-    /// There is no data plane, no such device in the caller's network namespace, or the kernel refuses the frame.
-    pub fn test_run(&self, program: Program, frame: &[u8], ifindex: u32) -> Result<TestRun, KernelError> {
-        bpf_calls::test_run(self.program(program)?, frame, ifindex)
-            .map_err(|error| KernelError::new(format!("cannot run {} over a packet", program.name()), error))
-    }
-
-    /// Hands over the packets of tunnels with `debug = true` as they happen, until `each` returns false. A packet is
-    /// handed to one caller only, however many there are.
-    ///
-    /// # Errors
-    /// There is no data plane, or the kernel refuses.
-    pub fn watch_events(&self, mut each: impl FnMut(&abi::Event) -> bool) -> Result<(), KernelError> {
-        let map = self.map(Map::Events)?;
-        let go_on = Cell::new(true);
-        let mut builder = RingBufferBuilder::new();
-        builder
-            .add(&*map, |bytes| {
-                if let Ok((event, _)) = abi::Event::read_from_prefix(bytes) {
-                    go_on.set(go_on.get() && each(&event));
-                }
-                0
-            })
-            .map_err(|error| KernelError::new("cannot read the map events", cause(&error)))?;
-        let ring =
-            builder.build().map_err(|error| KernelError::new("cannot read the map events", cause(&error)))?;
-        while go_on.get() {
-            match ring.poll(EVENT_WAIT) {
-                Err(error) if error.kind() != ErrorKind::Interrupted => {
-                    return Err(KernelError::new("cannot wait for packets", cause(&error)));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Other maps are pinned now.

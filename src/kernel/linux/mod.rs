@@ -16,6 +16,7 @@ mod migrate;
 mod netlink;
 mod netns;
 mod network;
+mod observe;
 mod peers;
 mod pins;
 mod resize;
