@@ -4,6 +4,7 @@
 //! `cargo bench --bench reconcile`, as root; `MPTM_BENCH=short` is one size, once, and fails only if a count is wrong.
 
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "other benches use the rest")]
 mod common;
 mod fit;
 mod floor;
@@ -12,11 +13,11 @@ mod run;
 
 use std::path::Path;
 
-use common::generate::Shape;
+use common::generate::{Shape, is_size_wanted};
+use common::is_short;
 use common::node::Node;
 use common::stats::median;
 use common::table::Table;
-use common::{is_short, is_wanted};
 use fit::Fit;
 use run::{Measured, Runs};
 
@@ -39,7 +40,7 @@ fn main() {
     let sizes: &[usize] = if is_short() { &SIZES[..1] } else { &SIZES };
     let all: Vec<Runs> = sizes
         .iter()
-        .filter(|size| is_wanted(&size.to_string()))
+        .filter(|size| is_size_wanted(**size))
         .map(|size| {
             let repeated = REPEATED.iter().find(|(most, _)| size <= most).map_or(1, |(_, times)| *times);
             Runs::new(&node, Shape::new(*size), if is_short() { 1 } else { repeated })
@@ -58,7 +59,8 @@ fn main() {
 /// The binary, from its start to its end.
 fn whole(all: &[Runs]) {
     println!("The binary: seconds from start to end, and its peak of memory\n");
-    let mut table = Table::new(&["routes", "what", "wall, s", "peak, MiB", "floor, s", "wall / floor"]);
+    let mut table =
+        Table::new(&["routes", "what", "wall, s", "CPU, s", "peak, MiB", "floor, s", "wall / floor"]);
     for runs in all {
         let Runs { shape, floor, .. } = runs;
         for measured in &runs.measured {
@@ -68,6 +70,7 @@ fn whole(all: &[Runs]) {
                 shape.routes.to_string(),
                 measured.what.name().into(),
                 format!("{wall:.3}"),
+                format!("{:.3}", median(&measured.cpus)),
                 format!("{:.0}", median(&measured.peaks)),
                 format!("{floor:.3}"),
                 format!("{:.1}", wall / floor),

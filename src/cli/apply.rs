@@ -15,7 +15,7 @@ use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
 use crate::state::State;
-use crate::store::Live;
+use crate::store::{self, Live};
 
 /// `--detailed-exitcode`: there are, or were, changes.
 const CHANGES: u8 = 2;
@@ -118,12 +118,15 @@ impl Planned {
     }
 }
 
-/// Carries a plan out, then reads the kernel back.
+/// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much.
 pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut Live) -> Result<(), CliError> {
     if plan.is_empty() {
         return Ok(());
     }
     apply::apply(plan, &mut kernel.bpf, &mut kernel.net, &mut live.ids)?;
+    if store::is_done(plan, &kernel.bpf, &live.ids)? {
+        return Ok(());
+    }
     let rest = crate::plan::plan(desired, &kernel.read()?.state);
     if rest.is_empty() {
         return Ok(());

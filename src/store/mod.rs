@@ -1,12 +1,14 @@
 //! A [`State`](crate::state::State) as the bytes of the pinned maps and the settings of devices: read from the kernel,
 //! and written to it step by step.
 
+mod check;
 mod codec;
 mod flood;
 mod ids;
 mod read;
 mod write;
 
+pub use check::is_done;
 pub use ids::Ids;
 pub use read::{Live, read};
 pub use write::{execute, revert};
