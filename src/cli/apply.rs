@@ -1,6 +1,8 @@
 //! `mptm apply`.
 
+use std::panic;
 use std::process::ExitCode;
+use std::thread;
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
@@ -29,12 +31,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     let piped = global.reads_stdin().then(|| global.load_trusted()).transpose()?;
     let mut kernel = global.kernel()?;
     let _lock = if args.dry_run { None } else { Some(kernel.lock(global.wait)?) };
-    let loaded = piped.map_or_else(|| global.load_trusted(), Ok)?;
+    let (loaded, live) = look(global, &kernel, piped)?;
     let done = if args.dry_run {
         // What will be done must be known to the end.
         let keep = args.out.is_some() || saved.is_some();
         let neighbours = if keep { Neighbours::Solicit } else { Neighbours::Look };
-        let planned = Planned::make(global, &loaded, &kernel, neighbours)?;
+        let planned = Planned::make(global, &loaded, live, &kernel, neighbours)?;
         if let Some(saved) = &saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -44,10 +46,10 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         show(&planned.plan, args.json, &format!("Would do: {}.", render::summary(&planned.plan)))?;
         planned.plan
     } else if let Some(seconds) = args.confirm {
-        confirm::apply(global, loaded, &mut kernel, saved.as_ref(), seconds, args.json)?
+        confirm::apply(global, loaded, live, &mut kernel, saved.as_ref(), seconds, args.json)?
     } else {
         let mut done = Plan::default();
-        let result = until_it_is_the_newest(global, loaded, &mut kernel, saved.as_ref(), &mut done);
+        let result = until_it_is_the_newest(global, loaded, live, &mut kernel, saved.as_ref(), &mut done);
         // What is done stays done, and is shown, even if what the file has become meanwhile is wrong.
         if result.is_ok() || !done.is_empty() {
             show(&done, args.json, &format!("Done: {}.", render::summary_done(&done)))?;
@@ -59,18 +61,35 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
 
+/// Reads the file, unless it was piped in, and the kernel: both at once, since neither depends on the other.
+fn look(global: &Global, kernel: &Kernel, piped: Option<Loaded>) -> Result<(Loaded, Live), CliError> {
+    if let Some(loaded) = piped {
+        return Ok((loaded, kernel.read()?));
+    }
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("read".into()).spawn_scoped(scope, || kernel.read());
+        let loaded = global.load_trusted();
+        let live = match reader {
+            Ok(reader) => reader.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            Err(_) => kernel.read(),
+        };
+        Ok((loaded?, live?))
+    })
+}
+
 /// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied. A
-/// saved plan is for this file only.
+/// saved plan is for this file only. `live` is what is there.
 pub fn until_it_is_the_newest(
     global: &Global,
     mut loaded: Loaded,
+    mut live: Live,
     kernel: &mut Kernel,
     saved: Option<&Saved>,
     done: &mut Plan,
 ) -> Result<(), CliError> {
     let file = global.config.display();
     for _ in 0..ROUNDS {
-        let mut planned = Planned::make(global, &loaded, kernel, Neighbours::Solicit)?;
+        let mut planned = Planned::make(global, &loaded, live, kernel, Neighbours::Solicit)?;
         if let Some(saved) = saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -80,7 +99,7 @@ pub fn until_it_is_the_newest(
             return Ok(());
         }
         eprintln!("{file} has changed meanwhile: applying it again.");
-        loaded = global.load_trusted()?;
+        (loaded, live) = look(global, kernel, None)?;
     }
     warn(&format!("{file} changes faster than it can be applied: apply it again"));
     Ok(())
@@ -97,14 +116,14 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Reads what is there, and plans how it becomes what the file says.
+    /// Plans how what is there becomes what the file says.
     fn make(
         global: &Global,
         loaded: &Loaded,
+        live: Live,
         kernel: &Kernel,
         neighbours: Neighbours,
     ) -> Result<Self, CliError> {
-        let live = kernel.read()?;
         let resolved = resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours)
             .map_err(CliError::Resolve)?;
         warn_all(&resolved.warnings);

@@ -24,6 +24,7 @@ use crate::config::Loaded;
 use crate::kernel::Network;
 use crate::plan::Plan;
 use crate::render;
+use crate::store::Live;
 
 /// Where an apply waits for `mptm confirm`.
 const RUN: &str = "/run/mptm";
@@ -36,13 +37,15 @@ const CONFIRM: &[u8] = b"confirm\n";
 pub fn apply(
     global: &Global,
     loaded: Loaded,
+    live: Live,
     kernel: &mut Kernel,
     saved: Option<&Saved>,
     seconds: u32,
     json: bool,
 ) -> Result<Plan, CliError> {
     // Maps of an older layout can't be gone back to.
-    let before = kernel.read_current(&global.pin)?.state;
+    let live = Kernel::current(live, &global.pin)?;
+    let before = live.state.clone();
     // Neither this process nor the guard keeps a container's namespace while it waits.
     kernel.net.let_go();
     let meeting = Meeting::at(kernel)?;
@@ -50,7 +53,7 @@ pub fn apply(
     let guard = Guard::start(global, before, seconds, &meeting.path)?;
     let mut done = Plan::default();
     let summary = |plan: &Plan| format!("Done: {}.", render::summary_done(plan));
-    if let Err(error) = until_it_is_the_newest(global, loaded, kernel, saved, &mut done) {
+    if let Err(error) = until_it_is_the_newest(global, loaded, live, kernel, saved, &mut done) {
         // What failed is undone already. But a file that became another meanwhile may have been applied before.
         guard.tell(Word::GoBack);
         match guard.outcome() {
