@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench reconcile`, as root; `MPTM_BENCH=short` is one size, once, and fails only if a count is wrong.
 
+mod binary;
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "other benches use the rest")]
 mod common;
@@ -24,7 +25,7 @@ use run::{Measured, Runs};
 /// Routes.
 const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 /// Up to this size, a pass is repeated so often.
-const REPEATED: [(usize, usize); 3] = [(10_000, 15), (200_000, 7), (usize::MAX, 3)];
+const REPEATED: [(usize, usize); 3] = [(10_000, 15), (200_000, 5), (usize::MAX, 1)];
 /// The size for which bpftool is asked.
 const BPFTOOL: usize = 1_000;
 
@@ -54,6 +55,7 @@ fn main() {
     if all.iter().any(|runs| runs.shape.routes == BPFTOOL) {
         bpftool(&node, &Shape::new(BPFTOOL));
     }
+    binary::report(&node, if is_short() { 1 } else { 20 });
 }
 
 /// The binary, from its start to its end.
