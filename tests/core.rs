@@ -15,8 +15,6 @@ mod families;
 mod files;
 #[path = "core/flood.rs"]
 mod flood;
-#[path = "core/limits.rs"]
-mod limits;
 #[path = "core/migration.rs"]
 mod migration;
 #[path = "core/partial.rs"]
@@ -33,3 +31,5 @@ mod rendering;
 mod resolving;
 #[path = "core/settings.rs"]
 mod settings;
+#[path = "core/sizes.rs"]
+mod sizes;

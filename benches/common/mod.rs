@@ -1,7 +1,5 @@
 //! What the benches share: how long they run, medians and percentiles, tables.
 
-pub mod generate;
-pub mod node;
 pub mod stats;
 pub mod table;
 

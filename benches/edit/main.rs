@@ -10,6 +10,11 @@
 #[path = "../common/mod.rs"]
 #[expect(dead_code, reason = "other benches use the rest")]
 mod common;
+#[path = "../common/generate.rs"]
+#[expect(dead_code, reason = "this bench changes its files itself")]
+mod generate;
+#[path = "../common/node.rs"]
+mod node;
 mod probe;
 
 use std::fs::{self, File};
@@ -18,9 +23,9 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::generate::{Shape, far_end, is_size_wanted};
+use crate::generate::{Shape, far_end, is_size_wanted};
+use crate::node::Node;
 use common::is_short;
-use common::node::Node;
 use common::stats::percentile;
 use common::table::Table;
 use nix::sys::signal::{Signal, kill};

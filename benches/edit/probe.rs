@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mptm::config::model::NetnsRef;
 use mptm::kernel::linux::enter_netns;
 
-use crate::common::node::{Node, workload};
+use crate::node::{Node, workload};
 
 /// What the packets are for.
 pub const PROBED: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);

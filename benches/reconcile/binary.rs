@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::common::generate::Shape;
-use crate::common::node::{MPTM, Node};
 use crate::common::stats::median;
+use crate::generate::Shape;
+use crate::node::{MPTM, Node};
 
 /// Prints its size, and the milliseconds of commands that only look.
 pub fn report(node: &Node, repeats: usize) {

@@ -10,9 +10,9 @@ use std::time::Instant;
 use libbpf_rs::libbpf_sys::{bpf_map_batch_opts, bpf_map_create_opts, bpf_map_lookup_batch};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 
-use crate::common::generate::Shape;
-use crate::common::node::Node;
 use crate::common::stats::median;
+use crate::generate::Shape;
+use crate::node::Node;
 
 /// How the bench calls itself.
 pub const ARGUMENT: &str = "--floor";

@@ -9,14 +9,18 @@ mod binary;
 mod common;
 mod fit;
 mod floor;
+#[path = "../common/generate.rs"]
+mod generate;
+#[path = "../common/node.rs"]
+mod node;
 mod pass;
 mod run;
 
 use std::path::Path;
 
-use common::generate::{Shape, is_size_wanted};
+use crate::generate::{Shape, is_size_wanted};
+use crate::node::Node;
 use common::is_short;
-use common::node::Node;
 use common::stats::median;
 use common::table::Table;
 use fit::Fit;

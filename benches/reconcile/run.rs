@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::common::generate::Shape;
-use crate::common::node::Node;
 use crate::floor::Floor;
+use crate::generate::Shape;
+use crate::node::Node;
 use crate::pass;
 
 /// What a pass has to do.

@@ -6,9 +6,11 @@ mod codec;
 mod flood;
 mod ids;
 mod read;
+mod runs;
 mod write;
 
 pub use check::is_done;
 pub use ids::Ids;
 pub use read::{Live, read};
+pub use runs::execute_some;
 pub use write::{execute, revert};

@@ -50,6 +50,10 @@ fn object(step: &Step) -> String {
     }
 }
 
+fn entries(fake: &Fake, map: Map) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fake.world().maps.as_ref().map(|maps| maps.entries(map)).unwrap_or_default()
+}
+
 /// Whether a key of `names` is a tunnel's.
 fn is_of_tunnel(key: &[u8]) -> bool {
     [name_kind::TUNNEL, name_kind::NEXT_HOP].contains(&number(key))
@@ -63,7 +67,7 @@ fn any_other_value_is_noticed() {
         let objects: BTreeSet<String> = made.steps.iter().map(object).collect();
         let wanted = desired(&fake, &text);
         for map in [Map::Routes, Map::Prefixes, Map::Endpoints, Map::Active, Map::Tunnels, Map::Names] {
-            for (key, value) in fake.entries(map).unwrap() {
+            for (key, value) in entries(&fake, map) {
                 let mut other = value.clone();
                 other[0] ^= 0x41;
                 fake.clone().put(map, &key, &other).unwrap();

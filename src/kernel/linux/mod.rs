@@ -2,11 +2,13 @@
 
 mod bpf;
 mod bpf_calls;
+mod copy;
 mod cpus;
 mod ethtool;
 mod events;
 mod libbpf;
 mod links;
+mod load;
 mod lock;
 mod migrate;
 mod netlink;
@@ -14,6 +16,7 @@ mod netns;
 mod network;
 mod peers;
 mod pins;
+mod resize;
 mod rights;
 mod routes;
 mod settings;
