@@ -3,6 +3,8 @@
 #[path = "core/scene.rs"]
 mod scene;
 
+#[path = "core/checks.rs"]
+mod checks;
 #[path = "core/contents.rs"]
 mod contents;
 #[path = "core/dispatchers.rs"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every check and every test of mptm, on Debian and Ubuntu, as root or through sudo; installs what they need.
-# tests/run.sh [quick]: quick leaves out the formatters, the linter and the examples.
+# tests/run.sh [quick]: quick leaves out the formatters, the linter, the benches and the examples.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,6 +31,17 @@ if [ "${1:-}" != quick ] && [ "$(id -u)" = 0 ] && bpftool feature probe kernel |
     manners=$(cargo test --locked --test manners --no-run --message-format json |
         sed -n 's/.*"executable":"\([^"]*manners[^"]*\)".*/\1/p')
     tests/vm.sh "$manners" dispatcher:: --test-threads 1 || [ $? = 77 ]
+fi
+
+# Benches in their short form: that they run, and count right. How long anything takes is never a failure.
+if [ "${1:-}" != quick ]; then
+    for bench in reconcile edit; do
+        if [ "$(id -u)" = 0 ]; then
+            MPTM_BENCH=short cargo bench --locked --bench "$bench"
+        else
+            cargo bench --locked --bench "$bench" --config 'target."cfg(all())".runner = "sudo MPTM_BENCH=short"'
+        fi
+    done
 fi
 
 if [ "${1:-}" != quick ]; then

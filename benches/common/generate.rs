@@ -78,6 +78,12 @@ impl Shape {
     }
 }
 
+/// Cargo's own arguments aside: only sizes that are named are to be run. None: all of them.
+pub fn is_size_wanted(routes: usize) -> bool {
+    let mut named = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
+    named.peek().is_none() || named.any(|word| word == routes.to_string())
+}
+
 /// The outer address of a far end.
 pub fn far_end(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 30, 1, number as u8 + 1)

@@ -23,11 +23,11 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::generate::{Shape, far_end};
+use crate::generate::{Shape, far_end, is_size_wanted};
 use crate::node::Node;
+use common::is_short;
 use common::stats::percentile;
 use common::table::Table;
-use common::{is_short, is_wanted};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use probe::{PROBED, Probes};
@@ -45,7 +45,7 @@ fn main() {
     println!("From rename() to the first packet on the new way, ms\n");
     let mut table = Table::new(&["routes", "tunnels", "edits", "p50", "p99", "max", "lost"]);
     let sizes: &[(usize, usize)] = if is_short() { &SHORT } else { &SIZES };
-    for (routes, edits) in sizes.iter().filter(|(routes, _)| is_wanted(&routes.to_string())) {
+    for (routes, edits) in sizes.iter().filter(|(routes, _)| is_size_wanted(*routes)) {
         let shape = Shape::new(*routes);
         let (mut times, lost) = measure(&node, &shape, *edits);
         times.sort_by(f64::total_cmp);

@@ -3,7 +3,9 @@
 //!
 //! `cargo bench --bench reconcile`, as root; `MPTM_BENCH=short` is one size, once, and fails only if a count is wrong.
 
+mod binary;
 #[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "other benches use the rest")]
 mod common;
 mod fit;
 mod floor;
@@ -16,18 +18,18 @@ mod run;
 
 use std::path::Path;
 
-use crate::generate::Shape;
+use crate::generate::{Shape, is_size_wanted};
 use crate::node::Node;
+use common::is_short;
 use common::stats::median;
 use common::table::Table;
-use common::{is_short, is_wanted};
 use fit::Fit;
 use run::{Measured, Runs};
 
 /// Routes.
 const SIZES: [usize; 3] = [1_000, 100_000, 1_000_000];
 /// Up to this size, a pass is repeated so often.
-const REPEATED: [(usize, usize); 3] = [(10_000, 15), (200_000, 7), (usize::MAX, 3)];
+const REPEATED: [(usize, usize); 3] = [(10_000, 15), (200_000, 5), (usize::MAX, 1)];
 /// The size for which bpftool is asked.
 const BPFTOOL: usize = 1_000;
 
@@ -43,7 +45,7 @@ fn main() {
     let sizes: &[usize] = if is_short() { &SIZES[..1] } else { &SIZES };
     let all: Vec<Runs> = sizes
         .iter()
-        .filter(|size| is_wanted(&size.to_string()))
+        .filter(|size| is_size_wanted(**size))
         .map(|size| {
             let repeated = REPEATED.iter().find(|(most, _)| size <= most).map_or(1, |(_, times)| *times);
             Runs::new(&node, Shape::new(*size), if is_short() { 1 } else { repeated })
@@ -57,12 +59,14 @@ fn main() {
     if all.iter().any(|runs| runs.shape.routes == BPFTOOL) {
         bpftool(&node, &Shape::new(BPFTOOL));
     }
+    binary::report(&node, if is_short() { 1 } else { 20 });
 }
 
 /// The binary, from its start to its end.
 fn whole(all: &[Runs]) {
     println!("The binary: seconds from start to end, and its peak of memory\n");
-    let mut table = Table::new(&["routes", "what", "wall, s", "peak, MiB", "floor, s", "wall / floor"]);
+    let mut table =
+        Table::new(&["routes", "what", "wall, s", "CPU, s", "peak, MiB", "floor, s", "wall / floor"]);
     for runs in all {
         let Runs { shape, floor, .. } = runs;
         for measured in &runs.measured {
@@ -72,6 +76,7 @@ fn whole(all: &[Runs]) {
                 shape.routes.to_string(),
                 measured.what.name().into(),
                 format!("{wall:.3}"),
+                format!("{:.3}", median(&measured.cpus)),
                 format!("{:.0}", median(&measured.peaks)),
                 format!("{floor:.3}"),
                 format!("{:.1}", wall / floor),

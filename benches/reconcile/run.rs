@@ -39,6 +39,8 @@ pub struct Measured {
     pub what: What,
     /// Seconds, of the binary.
     pub walls: Vec<f64>,
+    /// Seconds of CPU time, of the binary: on a machine that does other things, the steadier measure.
+    pub cpus: Vec<f64>,
     /// MiB, of the binary.
     pub peaks: Vec<f64>,
     /// Milliseconds by phase, of passes of the bench's own.
@@ -65,7 +67,8 @@ impl Runs {
         let mut measured = Vec::new();
         let mut floor = None;
         for what in [What::Cold, What::Nothing, What::One, What::All] {
-            let mut runs = Measured { what, walls: Vec::new(), peaks: Vec::new(), phases: Vec::new() };
+            let mut runs =
+                Measured { what, walls: Vec::new(), cpus: Vec::new(), peaks: Vec::new(), phases: Vec::new() };
             for _ in 0..repeated {
                 let changed = match what {
                     What::Cold | What::Nothing => &base,
@@ -75,9 +78,10 @@ impl Runs {
                 if what == What::Cold {
                     node.down();
                 }
-                let (said, wall, peak) = binary(node, changed);
+                let (said, wall, Usage { cpu, peak }) = binary(node, changed);
                 check_said(what, &shape, &said);
                 runs.walls.push(wall);
+                runs.cpus.push(cpu);
                 runs.peaks.push(peak);
                 if what == What::Cold {
                     node.down();
@@ -103,30 +107,40 @@ impl Runs {
     }
 }
 
-/// `mptm apply`: what it said, how many seconds it took, and its peak of memory in MiB.
-#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells of its memory")]
-fn binary(node: &Node, file: &Path) -> (String, f64, f64) {
+/// What a process has taken.
+struct Usage {
+    /// Seconds of CPU time.
+    cpu: f64,
+    /// The peak of its memory, in MiB.
+    peak: f64,
+}
+
+/// `mptm apply`: what it said, how many seconds it took, and what else.
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells what it has taken")]
+fn binary(node: &Node, file: &Path) -> (String, f64, Usage) {
     let log: PathBuf = node.path("said");
     let mut command = node.mptm(file, &["apply"]);
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).expect("a file of the bench's own"));
     let begin = Instant::now();
     let child = command.spawn().expect("cargo has built mptm");
-    let (status, peak) = wait(child.id());
+    let (status, usage) = wait(child.id());
     let wall = begin.elapsed().as_secs_f64();
     let said = std::fs::read_to_string(&log).expect("it was just written");
     assert_eq!(status, 0, "mptm apply: {said}");
-    (said, wall, peak)
+    (said, wall, usage)
 }
 
-/// Waits for a child: its status, and the peak of its memory in MiB. Nobody else waits for it.
-fn wait(pid: u32) -> (i32, f64) {
+/// Waits for a child: its status, and what it has taken. Nobody else waits for it.
+fn wait(pid: u32) -> (i32, Usage) {
     let mut status = 0;
     // SAFETY: all zeros is a valid rusage, which has only numbers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right types.
     let waited = unsafe { libc::wait4(pid as libc::pid_t, &raw mut status, 0, &raw mut usage) };
     assert_eq!(waited, pid as libc::pid_t, "{}", std::io::Error::last_os_error());
-    (status, usage.ru_maxrss as f64 / 1024.0)
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let cpu = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    (status, Usage { cpu, peak: usage.ru_maxrss as f64 / 1024.0 })
 }
 
 /// A pass of the bench's own: how many steps it took, and the phases in milliseconds.

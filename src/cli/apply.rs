@@ -1,6 +1,8 @@
 //! `mptm apply`.
 
+use std::panic;
 use std::process::ExitCode;
+use std::thread;
 
 use anstream::eprintln;
 use anstyle::{AnsiColor, Style};
@@ -16,7 +18,7 @@ use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
 use crate::state::State;
-use crate::store::Live;
+use crate::store::{self, Live};
 
 /// `--detailed-exitcode`: there are, or were, changes.
 const CHANGES: u8 = 2;
@@ -30,12 +32,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     let piped = global.reads_stdin().then(|| global.load_trusted()).transpose()?;
     let mut kernel = global.kernel()?;
     let _lock = if args.dry_run { None } else { Some(kernel.lock(global.wait)?) };
-    let loaded = piped.map_or_else(|| global.load_trusted(), Ok)?;
+    let (loaded, live) = look(global, &kernel, piped)?;
     let done = if args.dry_run {
         // What will be done must be known to the end.
         let keep = args.out.is_some() || saved.is_some();
         let neighbours = if keep { Neighbours::Solicit } else { Neighbours::Look };
-        let planned = Planned::make(global, &loaded, &kernel, neighbours)?;
+        let planned = Planned::make(global, &loaded, live, &kernel, neighbours)?;
         if let Some(saved) = &saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -45,15 +47,14 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         show(&planned.plan, args.json, &format!("Would do: {}.", render::summary(&planned.plan)))?;
         planned.plan
     } else if let Some(seconds) = args.confirm {
-        confirm::apply(global, loaded, &mut kernel, saved.as_ref(), seconds, args.json)?
+        confirm::apply(global, loaded, live, &mut kernel, saved.as_ref(), seconds, args.json)?
     } else {
         let mut done = Plan::default();
-        let result = until_it_is_the_newest(global, loaded, &mut kernel, saved.as_ref(), &mut done).and_then(
-            |sources| {
+        let result = until_it_is_the_newest(global, loaded, live, &mut kernel, saved.as_ref(), &mut done)
+            .and_then(|sources| {
                 Rejected::at(&kernel)?.accept(&sources);
                 Ok(())
-            },
-        );
+            });
         // What is done stays done, and is shown, even if what the file has become meanwhile is wrong.
         if result.is_ok() || !done.is_empty() {
             show(&done, args.json, &format!("Done: {}.", render::summary_done(&done)))?;
@@ -65,11 +66,28 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
     Ok(if changes { ExitCode::from(CHANGES) } else { ExitCode::SUCCESS })
 }
 
+/// Reads the file, unless it was piped in, and the kernel: both at once, since neither depends on the other.
+fn look(global: &Global, kernel: &Kernel, piped: Option<Loaded>) -> Result<(Loaded, Live), CliError> {
+    if let Some(loaded) = piped {
+        return Ok((loaded, kernel.read()?));
+    }
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("read".into()).spawn_scoped(scope, || kernel.read());
+        let loaded = global.load_trusted();
+        let live = match reader {
+            Ok(reader) => reader.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            Err(_) => kernel.read(),
+        };
+        Ok((loaded?, live?))
+    })
+}
+
 /// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied. A
-/// saved plan is for this file only. The answer is what was applied in the end.
+/// saved plan is for this file only. `live` is what is there. The answer is what was applied in the end.
 pub fn until_it_is_the_newest(
     global: &Global,
     mut loaded: Loaded,
+    mut live: Live,
     kernel: &mut Kernel,
     saved: Option<&Saved>,
     done: &mut Plan,
@@ -77,7 +95,7 @@ pub fn until_it_is_the_newest(
     let file = global.config.display();
     let mut sources = Vec::new();
     for _ in 0..ROUNDS {
-        let mut planned = Planned::make(global, &loaded, kernel, Neighbours::Solicit)?;
+        let mut planned = Planned::make(global, &loaded, live, kernel, Neighbours::Solicit)?;
         if let Some(saved) = saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -88,7 +106,7 @@ pub fn until_it_is_the_newest(
         }
         eprintln!("{file} has changed meanwhile: applying it again.");
         sources = loaded.sources;
-        loaded = global.load_trusted()?;
+        (loaded, live) = look(global, kernel, None)?;
     }
     warn(&format!("{file} changes faster than it can be applied: apply it again"));
     Ok(sources)
@@ -105,14 +123,14 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Reads what is there, and plans how it becomes what the file says.
+    /// Plans how what is there becomes what the file says.
     fn make(
         global: &Global,
         loaded: &Loaded,
+        live: Live,
         kernel: &Kernel,
         neighbours: Neighbours,
     ) -> Result<Self, CliError> {
-        let live = kernel.read()?;
         let resolved = resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours)
             .map_err(CliError::Resolve)?;
         warn_all(&resolved.warnings);
@@ -126,12 +144,15 @@ impl Planned {
     }
 }
 
-/// Carries a plan out, then reads the kernel back.
+/// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much.
 pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut Live) -> Result<(), CliError> {
     if plan.is_empty() {
         return Ok(());
     }
     apply::apply(plan, &mut kernel.bpf, &mut kernel.net, &mut live.ids)?;
+    if store::is_done(plan, &kernel.bpf, &live.ids)? {
+        return Ok(());
+    }
     let rest = crate::plan::plan(desired, &kernel.read()?.state);
     if rest.is_empty() {
         return Ok(());

@@ -23,6 +23,7 @@ use crate::config::Loaded;
 use crate::kernel::Network as _;
 use crate::plan::Plan;
 use crate::render;
+use crate::store::Live;
 
 /// How long `mptm confirm` may take to say so, once it is connected, and how long the answer may take.
 const TALK_TIME: Duration = Duration::from_secs(1);
@@ -33,13 +34,15 @@ const CONFIRM: &[u8] = b"confirm\n";
 pub fn apply(
     global: &Global,
     loaded: Loaded,
+    live: Live,
     kernel: &mut Kernel,
     saved: Option<&Saved>,
     seconds: u32,
     json: bool,
 ) -> Result<Plan, CliError> {
     // Maps of an older layout can't be gone back to.
-    let before = kernel.read_current(&global.pin)?.state;
+    let live = Kernel::current(live, &global.pin)?;
+    let before = live.state.clone();
     // Neither this process nor the guard keeps a container's namespace while it waits.
     kernel.net.let_go();
     let meeting = Meeting::at(kernel)?;
@@ -48,7 +51,7 @@ pub fn apply(
     let mut guard = Guard::start(global, before, seconds, &meeting.path, rejected)?;
     let mut done = Plan::default();
     let summary = |plan: &Plan| format!("Done: {}.", render::summary_done(plan));
-    let applied = match until_it_is_the_newest(global, loaded, kernel, saved, &mut done) {
+    let applied = match until_it_is_the_newest(global, loaded, live, kernel, saved, &mut done) {
         Ok(applied) => applied,
         Err(error) => return Err(failed(guard, error)),
     };

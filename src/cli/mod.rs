@@ -256,7 +256,10 @@ impl Kernel {
 
     /// What is there, for commands that say what there is: with an older mptm's maps, little would be known of it.
     fn read_current(&self, pin: &std::path::Path) -> Result<Live, CliError> {
-        let live = self.read()?;
+        Self::current(self.read()?, pin)
+    }
+
+    fn current(live: Live, pin: &std::path::Path) -> Result<Live, CliError> {
         match live.state.data_plane {
             Some(data_plane) if data_plane.layout != LAYOUT => Err(CliError::Other {
                 what: format!("the pins in {} are those of an older mptm", pin.display()),

@@ -44,9 +44,9 @@ pub fn resolve_what_can_be(
     live: &Live,
     excluded: &BTreeSet<Subject>,
 ) -> Result<Partial, Vec<ResolveError>> {
-    let (config, mut left_out) = spelled_out(config, net)?;
-    let mut config = config.into_owned();
-    excluded.iter().for_each(|subject| remove(&mut config, subject));
+    // A large file is copied only if something is left out of it.
+    let (mut config, mut left_out) = spelled_out(config, net)?;
+    excluded.iter().for_each(|subject| remove(config.to_mut(), subject));
     loop {
         let context = Context { config: &config, net, bpf, live, neighbours: Neighbours::Ask, partial: true };
         let (state, findings, ends) = all(&context);
@@ -59,7 +59,7 @@ pub fn resolve_what_can_be(
         if subjects.is_empty() {
             return Err(findings.errors);
         }
-        subjects.iter().for_each(|subject| remove(&mut config, subject));
+        subjects.iter().for_each(|subject| remove(config.to_mut(), subject));
         left_out.extend(findings.errors.into_iter().filter(|error| error.at.is_some()));
     }
 }

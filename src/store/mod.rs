@@ -1,6 +1,7 @@
 //! A [`State`](crate::state::State) as the bytes of the pinned maps and the settings of devices: read from the kernel,
 //! and written to it step by step.
 
+mod check;
 mod codec;
 mod flood;
 mod ids;
@@ -8,6 +9,7 @@ mod read;
 mod runs;
 mod write;
 
+pub use check::is_done;
 pub use ids::Ids;
 pub use read::{Live, read};
 pub use runs::execute_some;

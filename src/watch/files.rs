@@ -33,6 +33,8 @@ pub enum Change {
     None,
     /// Something is complete: it can be read now.
     Complete,
+    /// The file is another in one go, and there are no others that could belong to it.
+    Whole,
     /// Something went away, and may be about to come back.
     Gone,
 }
@@ -45,6 +47,7 @@ pub struct Files {
     inotify: Inotify,
     file: PathBuf,
     names: Names,
+    has_drop_ins: bool,
     watched: HashMap<WatchDescriptor, PathBuf>,
 }
 
@@ -62,7 +65,8 @@ impl Files {
     pub fn new(file: &Path) -> nix::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        let mut files = Self { inotify, file, names: Names::new(), watched: HashMap::new() };
+        let mut files =
+            Self { inotify, file, names: Names::new(), has_drop_ins: false, watched: HashMap::new() };
         files.follow();
         Ok(files)
     }
@@ -82,6 +86,7 @@ impl Files {
         for (gone, _) in self.watched.drain().filter(|(descriptor, _)| !watched.contains_key(descriptor)) {
             let _ = self.inotify.rm_watch(gone);
         }
+        self.has_drop_ins = drop_ins(&self.file.with_extension("d")).is_some_and(|all| !all.is_empty());
         (self.names, self.watched) = (names, watched);
         is_new || moved
     }
@@ -130,6 +135,9 @@ impl Files {
         if event.mask.intersects(AddWatchFlags::IN_CREATE) && is_being_written(&directory.join(name)) {
             return Change::None;
         }
+        if event.mask.intersects(AddWatchFlags::IN_MOVED_TO) && !is_drop_in && !self.has_drop_ins {
+            return Change::Whole;
+        }
         Change::Complete
     }
 
@@ -159,15 +167,20 @@ fn names(file: &Path) -> Names {
     note(file, &mut names);
     let directory = file.with_extension("d");
     note(&directory, &mut names);
-    if let Ok(entries) = fs::read_dir(&directory) {
+    if let Some(drop_ins) = drop_ins(&directory) {
         let real = fs::canonicalize(&directory).unwrap_or(directory);
         names.entry(real.clone()).or_default();
-        let drop_ins = entries.flatten().map(|entry| entry.file_name());
-        for name in drop_ins.filter(|name| is_drop_in_name(name)) {
+        for name in drop_ins {
             note(&real.join(name), &mut names);
         }
     }
     names
+}
+
+/// The names of the drop-ins in a directory; None: there is no such directory.
+fn drop_ins(directory: &Path) -> Option<Vec<OsString>> {
+    let names = fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name());
+    Some(names.filter(|name| is_drop_in_name(name)).collect())
 }
 
 /// Notes each link on the way of `path`, and what is at its end: the directory without links that has it, and its name. Where
@@ -251,7 +264,7 @@ mod tests {
         fs::read(&file).unwrap();
         assert_eq!(files.read().unwrap(), Change::None, "nothing of it is the file's");
         fs::rename(dir.path().join("other.toml"), &file).unwrap();
-        assert_eq!(files.read().unwrap(), Change::Complete);
+        assert_eq!(files.read().unwrap(), Change::Whole);
         fs::remove_file(&file).unwrap();
         assert_eq!(files.read().unwrap(), Change::Gone);
     }
@@ -270,6 +283,9 @@ mod tests {
         fs::write(dir.path().join("mptm.d/a.toml~"), "").unwrap();
         fs::write(dir.path().join("mptm.d/.b.toml"), "").unwrap();
         assert_eq!(files.read().unwrap(), Change::None);
+        fs::write(dir.path().join("new"), "").unwrap();
+        fs::rename(dir.path().join("new"), &file).unwrap();
+        assert_eq!(files.read().unwrap(), Change::Complete, "a drop-in may be about to change, too");
         fs::remove_file(dir.path().join("mptm.d/a.toml")).unwrap();
         assert_eq!(files.read().unwrap(), Change::Gone);
     }
@@ -290,7 +306,7 @@ mod tests {
         symlink("v2", map.join("..data_tmp")).unwrap();
         assert_eq!(files.read().unwrap(), Change::None);
         fs::rename(map.join("..data_tmp"), map.join("..data")).unwrap();
-        assert_eq!(files.read().unwrap(), Change::Complete);
+        assert_eq!(files.read().unwrap(), Change::Whole);
         assert!(files.follow());
         fs::write(map.join("v1/mptm.toml"), "old").unwrap();
         assert_eq!(files.read().unwrap(), Change::None);

@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 /// After something went away, nothing may happen for so long: it may be about to come back.
 pub const QUIET_GONE: Duration = Duration::from_millis(50);
-/// After what is complete by itself, as a file that was renamed into place, or a device that is there.
+/// After what is complete by itself, as a device that is there, or one of several files: others may belong to it.
 pub const QUIET: Duration = Duration::from_millis(10);
+/// After what is all that there is, as the only file, renamed into place: nothing can be missing, so nothing is waited for. If
+/// it was but the first of many, what follows lies in the descriptors until the pass is over, and leads to another one.
+pub const QUIET_WHOLE: Duration = Duration::ZERO;
 /// But after so long it is looked at in any case.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// When what failed is tried again for the first time; each further time takes twice as long.
@@ -19,21 +22,21 @@ pub struct Timing {
     event: Option<(Instant, Instant)>,
     /// The next full pass, and the next attempt at what failed.
     full: Instant,
-    /// How long the last pass took: in a storm of events, half of the time goes by in silence.
-    work: Duration,
+    /// So long after a pass as it took: in a storm of events, half of the time goes by in silence.
+    rested: Instant,
     retry: Option<(Instant, Duration)>,
 }
 
 impl Timing {
     /// With a full pass every `interval`.
     pub fn new(interval: Duration, now: Instant) -> Self {
-        Self { interval, event: None, full: now + interval, work: Duration::ZERO, retry: None }
+        Self { interval, event: None, full: now + interval, rested: now, retry: None }
     }
 
     /// Something has happened, and `quiet` is how long to wait for more.
     pub fn event(&mut self, now: Instant, quiet: Duration) {
         let first = self.event.map_or(now, |(first, _)| first);
-        self.event = Some((first, (now + quiet.max(self.work)).min(first + PATIENCE)));
+        self.event = Some((first, (now + quiet).max(self.rested).min(first + PATIENCE)));
     }
 
     /// Don't wait.
@@ -55,7 +58,7 @@ impl Timing {
 
     /// A pass has begun at `begin` and ended at `now`, a full one or not; `failed`: it should be tried again.
     pub fn passed(&mut self, begin: Instant, now: Instant, was_full: bool, failed: bool) {
-        self.work = now.saturating_duration_since(begin);
+        self.rested = now + now.saturating_duration_since(begin);
         // What happened meanwhile is still to be heard of: it lies in the sockets.
         let by_event = self.event.take().is_some();
         if was_full {
@@ -96,6 +99,35 @@ mod tests {
         timing.passed(start + INTERVAL, now, false, false);
         timing.event(now, QUIET);
         assert_eq!(timing.next(), now + work, "as long as the last pass took");
+        let later = start + 3 * work;
+        let mut timing = Timing::new(INTERVAL, start);
+        timing.passed(start, start + work, false, false);
+        timing.event(later, QUIET_WHOLE);
+        assert_eq!(timing.next(), later, "that was long ago");
+    }
+
+    #[test]
+    fn a_burst_ends_in_a_pass_after_its_last_event() {
+        let start = Instant::now();
+        let mut timing = Timing::new(INTERVAL, start);
+        let (mut now, work, step) = (start, Duration::from_millis(30), Duration::from_millis(7));
+        let (mut passes, mut last) = (0, start);
+        // What happens during a pass is heard of when it is over.
+        for number in 0..100 {
+            let at = start + step * number;
+            now = now.max(at);
+            timing.event(now, QUIET_WHOLE);
+            if now >= timing.next() {
+                timing.passed(now, now + work, false, false);
+                (passes, last) = (passes + 1, now);
+                now += work;
+            }
+        }
+        assert!((5..30).contains(&passes), "{passes}");
+        assert!(
+            last >= start + step * 99 || timing.next() < start + INTERVAL,
+            "the last one waits for nobody"
+        );
     }
 
     #[test]

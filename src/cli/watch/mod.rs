@@ -17,7 +17,7 @@ use crate::kernel::linux::Events;
 use crate::watch::files::{Change, Files};
 use crate::watch::log::{Format, Log};
 use crate::watch::service::Service;
-use crate::watch::timing::{QUIET, QUIET_GONE, Timing};
+use crate::watch::timing::{QUIET, QUIET_GONE, QUIET_WHOLE, Timing};
 use follower::Follower;
 
 #[derive(Debug, Args)]
@@ -76,7 +76,12 @@ pub fn run(global: &Global, args: &WatchArgs) -> Result<ExitCode, CliError> {
             Change::None => {}
             change => {
                 wanted.reload = true;
-                timing.event(Instant::now(), if change == Change::Complete { QUIET } else { QUIET_GONE });
+                let quiet = match change {
+                    Change::Whole => QUIET_WHOLE,
+                    Change::Complete | Change::None => QUIET,
+                    Change::Gone => QUIET_GONE,
+                };
+                timing.event(Instant::now(), quiet);
             }
         }
         let mut matters = false;
