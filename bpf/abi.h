@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define MPTM_LAYOUT 2
+#define MPTM_LAYOUT 3
 
 /* Capacities. Hashes and tries are allocated as they fill; the arrays are paid for at once. */
 #define MPTM_MAX_TUNNELS 16384

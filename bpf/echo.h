@@ -49,12 +49,22 @@ static __always_inline int swap_ipv6(void *data, void *end, const struct outer *
     return 1;
 }
 
+static __always_inline void swap_macs(__u16 *words)
+{
+#pragma clang loop unroll(full)
+    for (int i = 0; i < ETH_ALEN / 2; i++) {
+        __u16 word = words[i];
+
+        words[i] = words[i + ETH_ALEN / 2];
+        words[i + ETH_ALEN / 2] = word;
+    }
+}
+
 /* Makes an echo request its response. What is wrong with it is a drop; one with IP options is left to the
  * host. */
 __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length)
 {
     struct echo_response answer = {};
-    __u8 macs[2 * ETH_ALEN], mac[ETH_ALEN];
     struct udphdr udp;
     __u8 flags;
 
@@ -99,13 +109,10 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
                   csum_words(&answer, sizeof(answer)));
     if (!answer.udp.check)
         answer.udp.check = 0xffff;
-    if (bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)) ||
-        bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
+    if (data + 2 * ETH_ALEN > data_end || bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)))
         return DROP(MPTM_DROP_NO_ROOM);
-    __builtin_memcpy(mac, macs, ETH_ALEN);
-    __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);
-    __builtin_memcpy(macs + ETH_ALEN, mac, ETH_ALEN);
-    return bpf_xdp_store_bytes(ctx, 0, macs, sizeof(macs)) ? DROP(MPTM_DROP_NO_ROOM) : XDP_TX;
+    swap_macs(data);
+    return XDP_TX;
 }
 
 #endif

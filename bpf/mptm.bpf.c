@@ -18,6 +18,7 @@
 #include "outer.h"
 #include "parse.h"
 #include "route.h"
+#include "short.h"
 #include "stats.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -127,7 +128,7 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
     return verdict;
 }
 
-static __always_inline int encap(struct xdp_md *ctx, __u32 length)
+static __always_inline int encap(struct xdp_md *ctx, __u32 length, __u32 now)
 {
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *entry = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -167,6 +168,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
+    if (is_own)
+        keep_out(&inner, &interface, route.id, ifindex, now);
     return send_tunnel(ctx, route.id, &inner, &interface, length);
 }
 
@@ -259,11 +262,12 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
     return 0;
 }
 
-static __always_inline int decap(struct xdp_md *ctx, __u32 length)
+static __always_inline int decap(struct xdp_md *ctx, __u32 length, __u32 now)
 {
     struct outer outer = {};
     struct inner inner;
     struct mptm_route destination = {};
+    int verdict;
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);
@@ -280,12 +284,14 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         return XDP_PASS;
     if (outer.is_control)
         return LEAVE(MPTM_DROP_OAM);
-    int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
+    verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
 
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
+    keep_in(&outer, &inner, &destination, id, now);
+
     int is_group = inner.kind == KIND_GROUP;
 
     if (is_group) {
@@ -311,8 +317,12 @@ SEC("xdp.frags")
 int mptm_encap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
+    __u32 now = flows_generation();
+    int verdict = send_short(ctx, length, now);
 
-    return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length), length);
+    if (!verdict)
+        verdict = encap(ctx, length, now);
+    return finish(MPTM_PROGRAM_ENCAP, verdict, length);
 }
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
@@ -320,8 +330,12 @@ SEC("xdp.frags")
 int mptm_decap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
+    __u32 now = flows_generation();
+    int verdict = deliver_short(ctx, length, now);
 
-    return finish(MPTM_PROGRAM_DECAP, decap(ctx, length), length);
+    if (!verdict)
+        verdict = decap(ctx, length, now);
+    return finish(MPTM_PROGRAM_DECAP, verdict, length);
 }
 
 /* A patch cable: everything goes out of another interface. */

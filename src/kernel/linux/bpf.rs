@@ -1,6 +1,6 @@
 //! The real data plane: libbpf-rs over the pinned maps, programs and links.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -19,6 +19,7 @@ use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
 use super::cpus::cpus;
+use super::generation::{Changing, Generation};
 use super::libbpf::{capture_libbpf, cause, explain_load_failure, take_libbpf_log};
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
@@ -34,6 +35,8 @@ const EVENT_WAIT: Duration = Duration::from_millis(200);
 pub struct BpfDataPlane {
     pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
+    /// Opened by the first change.
+    generation: OnceCell<Generation>,
     /// The programs that `replace_programs` took out.
     pub(super) replaced: Vec<(Program, ProgramHandle)>,
     /// What `migrate` took out.
@@ -44,7 +47,7 @@ impl BpfDataPlane {
     /// Below `pin_dir`, whether there is one there yet or not.
     pub fn new(pin_dir: &Path) -> Self {
         capture_libbpf();
-        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: Vec::new(), former: None }
+        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), generation: OnceCell::new(), replaced: Vec::new(), former: None }
     }
 
     /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.
@@ -163,8 +166,27 @@ impl BpfDataPlane {
             .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))
     }
 
+    /// To be held while a map is changed: what the programs keep of flows does not hold any more. Maps of older layouts
+    /// have none.
+    fn changing(&self, map: Map) -> Result<Option<Changing<'_>>, KernelError> {
+        let path = self.pins.map("generation");
+        if !Generation::covers(map) || (self.generation.get().is_none() && !path.exists()) {
+            return Ok(None);
+        }
+        if self.generation.get().is_none() {
+            let opened = MapHandle::from_pinned_path(&path)
+                .map_err(|error| cause(&error))
+                .and_then(|map| Generation::open(&map))
+                .map_err(|error| KernelError::new(format!("cannot use the map {}", path.display()), error))?;
+            // Whoever was faster has opened the same one.
+            let _ = self.generation.set(opened);
+        }
+        Ok(self.generation.get().map(Generation::change))
+    }
+
     /// Other maps are pinned now.
-    pub(super) fn forget_maps(&self) {
+    pub(super) fn forget_maps(&mut self) {
+        self.generation = OnceCell::new();
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
@@ -438,6 +460,7 @@ impl DataPlane for BpfDataPlane {
 
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
         let handle = self.map(map)?;
+        let _changing = self.changing(map)?;
         handle.update(key, value, MapFlags::ANY).map_err(|error| {
             let full = matches!(cause(&error).raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
             let error = KernelError::new(format!("cannot write to the map {}", map.name()), cause(&error));
@@ -461,7 +484,9 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError> {
-        match self.map(map)?.delete(key) {
+        let handle = self.map(map)?;
+        let _changing = self.changing(map)?;
+        match handle.delete(key) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(KernelError::new(format!("cannot delete from the map {}", map.name()), cause(&error)))
             }

@@ -5,6 +5,7 @@ mod bpf_calls;
 mod cpus;
 mod ethtool;
 mod events;
+mod generation;
 mod libbpf;
 mod links;
 mod lock;
