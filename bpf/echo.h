@@ -60,8 +60,27 @@ static __always_inline void swap_macs(__u16 *words)
     }
 }
 
-/* Makes an echo request its response. What is wrong with it is a drop; one with IP options is left to the
- * host. */
+static __always_inline __u32 echo_l4(const struct outer *outer)
+{
+    return ETH_HLEN + (outer->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+/* What is wrong with an echo request is a drop; one with IP options is left to the host. Not a part of
+ * answer_echo: the stack has no room for that and the sum at once. Returns 0, or a verdict. */
+static __always_inline int check_echo(struct xdp_md *ctx, const struct outer *outer)
+{
+    if (outer->l4 != echo_l4(outer))
+        return LEAVE(MPTM_DROP_OAM);
+    if (outer->reason)
+        return DROP(outer->reason);
+    if (outer->strip > outer->length)
+        return DROP(MPTM_DROP_TUNNEL_LENGTH);
+    __u32 reason = check_udp(ctx, outer, 0);
+
+    return reason ? DROP(reason) : 0;
+}
+
+/* Makes an echo request that was found right its response. */
 __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length)
 {
     struct echo_response answer = {};
@@ -70,19 +89,9 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
 
     if (!outer)
         return LEAVE(MPTM_DROP_OAM);
-    __u32 at = ETH_HLEN + (outer->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+    __u32 at = echo_l4(outer);
     __u32 end = at + sizeof(answer);
 
-    if (outer->l4 != at)
-        return LEAVE(MPTM_DROP_OAM);
-    if (outer->reason)
-        return DROP(outer->reason);
-    if (outer->strip > outer->length)
-        return DROP(MPTM_DROP_TUNNEL_LENGTH);
-    __u32 reason = check_udp(ctx, outer, 0);
-
-    if (reason)
-        return DROP(reason);
     if (bpf_xdp_load_bytes(ctx, at, &udp, sizeof(udp)) ||
         bpf_xdp_load_bytes(ctx, outer->tunnel, &flags, sizeof(flags)))
         return DROP(MPTM_DROP_OUTER_LENGTH);

@@ -276,8 +276,8 @@ static __always_inline int write_step(void *data, void *end, const struct mptm_t
 }
 
 /*
- * Copies the header to the frame's front, where there is room for its `size` bytes. In steps, of which the last
- * overlaps the one before: a call of a helper takes longer. Returns whether it failed.
+ * Copies the header to the frame's front, where there is room for its `size` bytes. In steps, of which the
+ * last overlaps the one before: a call of a helper takes longer. Returns whether it failed.
  */
 static __always_inline int write_header(struct xdp_md *ctx, const struct mptm_tunnel *tunnel, __u32 size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What was looked up for a flow is kept, and holds for as long as nothing was changed: user space steps
- * `generation` around each of its changes. Only plain packets to and from tunnels have entries; a packet whose
- * flow has none takes the long way, which makes one.
+ * `generation` around each of its changes. Only plain packets to and from tunnels have entries; a packet
+ * whose flow has none takes the long way, which makes one.
  *
  * The entries are each CPU's own, found by a hash, and overwritten by the next flow with the same one.
  */
@@ -23,10 +23,10 @@ struct flow_out {
     __u32 generation; /* 0: none */
     __u32 ifindex;    /* where its packets come in */
     struct pair pair;
-    __u32 index;  /* in `tunnels` */
-    __u32 id;     /* of the tunnel */
-    __u32 hash;   /* of the addresses */
-    __u8 mac[6];  /* the interface's own */
+    __u32 index; /* in `tunnels` */
+    __u32 id;    /* of the tunnel */
+    __u32 hash;  /* of the addresses */
+    __u8 mac[6]; /* the interface's own */
     __u8 pad[6];
 };
 

@@ -139,7 +139,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length, __u32 now)
     if (!entry || entry->role != MPTM_ROLE_WORKLOAD)
         return XDP_PASS;
     interface = *entry; /* for the reason that routes are copied */
-    switch (parse_inner(ctx, 0, 2 * ETH_ALEN, length, &inner)) {
+    switch (parse_inner_anywhere(ctx, 0, 2 * ETH_ALEN, length, &inner)) {
     case KIND_OTHER:
         return XDP_PASS;
     case KIND_GROUP:
@@ -229,7 +229,10 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
     if (is_far_end && outer->is_echo) {
         struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
         __u32 slot = interface ? interface->slot : MPTM_MAX_INTERFACES;
+        int wrong = check_echo(ctx, outer);
 
+        if (wrong)
+            return wrong;
         return send_back(answer_echo(ctx, outer, length), slot);
     }
     return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
@@ -317,12 +320,13 @@ SEC("xdp.frags")
 int mptm_encap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
-    __u32 now = flows_generation();
-    int verdict = send_short(ctx, length, now);
+    int verdict = send_short(ctx, length, flows_generation());
 
-    if (!verdict)
-        verdict = encap(ctx, length, now);
-    return finish(MPTM_PROGRAM_ENCAP, verdict, length);
+    if (verdict)
+        return finish(MPTM_PROGRAM_ENCAP, verdict, length);
+    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
+    length = bpf_xdp_get_buff_len(ctx);
+    return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length, flows_generation()), length);
 }
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
@@ -330,12 +334,13 @@ SEC("xdp.frags")
 int mptm_decap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
-    __u32 now = flows_generation();
-    int verdict = deliver_short(ctx, length, now);
+    int verdict = deliver_short(ctx, length, flows_generation());
 
-    if (!verdict)
-        verdict = decap(ctx, length, now);
-    return finish(MPTM_PROGRAM_DECAP, verdict, length);
+    if (verdict)
+        return finish(MPTM_PROGRAM_DECAP, verdict, length);
+    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
+    length = bpf_xdp_get_buff_len(ctx);
+    return finish(MPTM_PROGRAM_DECAP, decap(ctx, length, flows_generation()), length);
 }
 
 /* A patch cable: everything goes out of another interface. */

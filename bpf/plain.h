@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Plain packets: IPv4 without options or fragments, IPv6 without extension headers, untagged, for one. Nearly
- * all are. They can be read and changed without keeping much in mind, and what is known of their flow (flows.h)
- * holds for all of them. Everything here is inlined, so that it stays in registers.
+ * all are. They can be read and changed without keeping much in mind, and what is known of their flow
+ * (flows.h) holds for all of them. Everything here is inlined, so that it stays in registers.
  */
 #ifndef MPTM_PLAIN_H
 #define MPTM_PLAIN_H
@@ -19,8 +19,8 @@
 #define PLAIN_IPV4 0x45
 
 /*
- * Reads a packet whose IP header is at `at`, and of which no more than `room` bytes count. `inner` has its l3,
- * and is zero otherwise; its addresses go to `pair` instead. Returns whether it is plain.
+ * Reads a packet whose IP header is at `at`, and of which no more than `room` bytes count. `inner` has its
+ * l3, and is zero otherwise; its addresses go to `pair` instead. Returns whether it is plain.
  */
 static __always_inline int read_plain_ipv4(void *at, void *end, __u32 room, struct inner *inner,
                                            struct pair *pair)
@@ -115,15 +115,6 @@ static __always_inline struct macs macs_at(const void *at)
     const __u32 *words = at;
 
     return (struct macs){{words[0], words[1], words[2]}};
-}
-
-static __always_inline void put_macs(void *at, const struct macs *macs)
-{
-    __u32 *words = at;
-
-    words[0] = macs->words[0];
-    words[1] = macs->words[1];
-    words[2] = macs->words[2];
 }
 
 #endif

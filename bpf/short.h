@@ -86,7 +86,8 @@ static __always_inline __u32 sum_covered(void *data, void *end, const struct inn
 {
     void *l3 = data + ETH_HLEN;
     __u64 sum = has_ethernet ? sum_words(data, 2 * ETH_ALEN) + *(__u16 *)(data + 2 * ETH_ALEN) : 0;
-    __u32 pseudo = fold_words(sum_pair(pair) + bpf_htons(inner->protocol) + bpf_htons(inner->end - inner->l4));
+    __u32 pseudo =
+        fold_words(sum_pair(pair) + bpf_htons(inner->protocol) + bpf_htons(inner->end - inner->l4));
 
     if (inner->kind == KIND_IPV4)
         sum += sum_words(l3, sizeof(struct iphdr));
@@ -95,11 +96,18 @@ static __always_inline __u32 sum_covered(void *data, void *end, const struct inn
     return fold_words(sum + (pseudo ^ 0xffff));
 }
 
+/* Read anew: of what was read before, the verifier would keep in mind which bits were found set, and follow
+ * each combination to the end. */
+static __always_inline __u32 flags_of(const struct mptm_tunnel *tunnel)
+{
+    return *(const volatile __u32 *)&tunnel->flags;
+}
+
 /* As patch_header does. */
 static __always_inline int patch_usual(void *data, void *end, const struct mptm_tunnel *tunnel,
                                        const struct inner *inner, const struct patch *patch)
 {
-    __u32 flags = tunnel->flags;
+    __u32 flags = flags_of(tunnel);
     __u32 sum = 0;
     int error = 0;
 
@@ -149,7 +157,8 @@ static __always_inline int send_short(struct xdp_md *ctx, __u32 length, __u32 no
     __u32 size = tunnel->header_len;
     __u32 pop = is_packet ? ETH_HLEN : tunnel->pop;
 
-    if (length - ETH_HLEN > tunnel->mtu || (is_packet && inner.end != length) || (is_routed && inner.ttl <= 1))
+    if (length - ETH_HLEN > tunnel->mtu || (is_packet && inner.end != length) ||
+        (is_routed && inner.ttl <= 1))
         return 0;
     if (flags & MPTM_TUNNEL_MSS_CLAMP && may_be_syn(data + inner.l4, end, &inner))
         return 0;
@@ -158,6 +167,7 @@ static __always_inline int send_short(struct xdp_md *ctx, __u32 length, __u32 no
     inner.pcp = inner.tos >> 5;
     if (is_routed)
         decrement_ttl(data, end, &inner);
+    flags = flags_of(tunnel);
     if (flags & MPTM_TUNNEL_INNER_MAC)
         set_destination(data, tunnel->inner_mac);
     if (flags & MPTM_TUNNEL_UDP_CHECKSUM)
@@ -178,6 +188,7 @@ static __always_inline int send_short(struct xdp_md *ctx, __u32 length, __u32 no
         return verdict;
     if (data + sizeof(macs) > end)
         return DROP(MPTM_DROP_NO_ROOM);
+    flags = flags_of(tunnel);
     if (flags & MPTM_TUNNEL_KEEP_DESTINATION)
         put_mac(data, (__u8 *)macs.words);
     if (flags & MPTM_TUNNEL_KEEP_SOURCE)
@@ -221,7 +232,8 @@ static __noinline int keep_in(const struct outer *outer, const struct inner *inn
     __builtin_memcpy(flow->mac, destination->mac, ETH_ALEN);
     __builtin_memcpy(flow->own_mac, own->mac, ETH_ALEN);
     flow->has_mac = has_mac(destination);
-    flow->needs_sum = outer->is_ipv6 && tunnel->flags & MPTM_TUNNEL_UDP && tunnel->flags & MPTM_TUNNEL_UDP_CHECKSUM;
+    flow->needs_sum =
+        outer->is_ipv6 && tunnel->flags & MPTM_TUNNEL_UDP && tunnel->flags & MPTM_TUNNEL_UDP_CHECKSUM;
     flow->clamps = !!(tunnel->flags & MPTM_TUNNEL_MSS_CLAMP);
     flow->generation = now;
     return 0;
@@ -284,8 +296,9 @@ static __always_inline int read_short(void *data, void *end, __u32 length, struc
     else if (is_vlan(eth->h_proto))
         found = parse_outer_vlan(data, end, length, outer);
     /* GTP-U: what is behind the eight bytes may be extension headers. */
-    return found && !(outer->reason | outer->is_control | outer->is_critical | outer->has_checksum |
-                      outer->has_sequence | outer->options) &&
+    return found &&
+           !(outer->reason | outer->is_control | outer->is_critical | outer->has_checksum |
+             outer->has_sequence | outer->options) &&
            (outer->endpoint.protocol != MPTM_PROTOCOL_GTPU ||
             outer->strip == outer->tunnel + sizeof(struct gtpu));
 }
@@ -331,10 +344,9 @@ static __always_inline struct flow_in *find_in(const struct pair *outer_pair, co
     __u32 slot = flows_slot(pair, outer->endpoint.id);
     struct flow_in *flow = bpf_map_lookup_elem(&flows_in, &slot);
 
-    if (!flow || flow->generation != now || flow->ifindex != ifindex ||
-        flow->id != outer->endpoint.id || flow->port != outer->endpoint.port ||
-        flow->protocol != outer->endpoint.protocol || !is_same_pair(&flow->inner, pair) ||
-        !is_same_pair(&flow->outer, outer_pair))
+    if (!flow || flow->generation != now || flow->ifindex != ifindex || flow->id != outer->endpoint.id ||
+        flow->port != outer->endpoint.port || flow->protocol != outer->endpoint.protocol ||
+        !is_same_pair(&flow->inner, pair) || !is_same_pair(&flow->outer, outer_pair))
         return NULL;
     return flow;
 }

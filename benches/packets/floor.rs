@@ -8,7 +8,6 @@ use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::{Link, Map, MapCore, MapFlags, Object, ObjectBuilder, libbpf_sys};
 use zerocopy::{Immutable, IntoBytes};
 
-
 /// uapi linux/bpf.h.
 const LIVE_FRAMES: u32 = 1 << 1;
 
@@ -106,7 +105,8 @@ impl Floor {
         ifindex: u32,
         repeat: u32,
     ) -> f64 {
-        let mut start = Frame { head: [0; 96], size: frame.len() as u32, at: 0, first: 0, count: 0, shift: 0, random: 1 };
+        let mut start =
+            Frame { head: [0; 96], size: frame.len() as u32, at: 0, first: 0, count: 0, shift: 0, random: 1 };
         let known = frame.len().min(start.head.len());
         start.head[..known].copy_from_slice(&frame[..known]);
         if let Some(Addresses { at, first, count, shift }) = addresses {
@@ -120,11 +120,8 @@ impl Floor {
 
 /// BPF_PROG_TEST_RUN of live frames: they are sent where the program says. Returns nanoseconds per frame.
 fn run_live(program: RawFd, frame: &[u8], ifindex: u32, repeat: u32) -> io::Result<f64> {
-    let context = libbpf_sys::xdp_md {
-        data_end: frame.len() as u32,
-        ingress_ifindex: ifindex,
-        ..Default::default()
-    };
+    let context =
+        libbpf_sys::xdp_md { data_end: frame.len() as u32, ingress_ifindex: ifindex, ..Default::default() };
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as _,
         data_in: frame.as_ptr().cast(),

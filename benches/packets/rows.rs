@@ -88,7 +88,8 @@ fn template(outer: &[u8]) -> Vec<u8> {
     header[16..18].fill(0);
     header[24..26].fill(0);
     header[38..40].fill(0);
-    let sum: u32 = header[14..34].chunks(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum();
+    let sum: u32 =
+        header[14..34].chunks(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum();
     let sum = (sum & 0xffff) + (sum >> 16);
     header[24..26].copy_from_slice(&(sum as u16).to_ne_bytes());
     header
@@ -117,7 +118,8 @@ pub fn measure(site: &Site, tunnels: &[Tunnel]) {
         }
     }
     println!("{rounds} rounds of {repeat} frames each; nanoseconds per frame, medians\n");
-    let mut table = Table::new(&["program, inner packet's bytes", "ns", "least", "above floor", "aim", "ratio"]);
+    let mut table =
+        Table::new(&["program, inner packet's bytes", "ns", "least", "above floor", "aim", "ratio"]);
     for row in &rows {
         let mut cells = vec![row.name.clone(), format!("{:.0}", median(&row.times))];
         cells.push(format!("{:.0}", row.times.iter().copied().fold(f64::INFINITY, f64::min)));

@@ -46,7 +46,9 @@ pub fn all() -> Vec<Tunnel> {
             let (suffix, outer) = match is_ipv6 {
                 None => ("", None),
                 Some(false) => ("4", Some(Ipv4Addr::new(192, 0, 2, 100 + number).into())),
-                Some(true) => ("6", Some(IpAddr::V6(format!("2001:db8::{number}").parse().expect("an address")))),
+                Some(true) => {
+                    ("6", Some(IpAddr::V6(format!("2001:db8::{number}").parse().expect("an address"))))
+                }
             };
             tunnels.push(Tunnel {
                 name: format!("{protocol}{suffix}"),
@@ -99,7 +101,8 @@ impl Tunnel {
 pub fn frame(source: Ipv4Addr, destination: Ipv4Addr, size: usize) -> Vec<u8> {
     let payload: Vec<u8> = (0..size - 28).map(|at| at as u8).collect();
     let segment = udp_with_checksum((source.into(), 1000), (destination.into(), 2000), &payload);
-    Ethernet::new(FAR_MAC, WORKLOAD_MAC, TYPE_IPV4).encode(&Ipv4::new(source, destination, UDP).encode(&segment))
+    Ethernet::new(FAR_MAC, WORKLOAD_MAC, TYPE_IPV4)
+        .encode(&Ipv4::new(source, destination, UDP).encode(&segment))
 }
 
 /// Exchanges the two halves.

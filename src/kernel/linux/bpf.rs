@@ -47,7 +47,13 @@ impl BpfDataPlane {
     /// Below `pin_dir`, whether there is one there yet or not.
     pub fn new(pin_dir: &Path) -> Self {
         capture_libbpf();
-        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), generation: OnceCell::new(), replaced: Vec::new(), former: None }
+        Self {
+            pins: Pins::new(pin_dir),
+            maps: Mutex::default(),
+            generation: OnceCell::new(),
+            replaced: Vec::new(),
+            former: None,
+        }
     }
 
     /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.

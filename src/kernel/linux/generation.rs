@@ -32,7 +32,14 @@ impl Generation {
     pub(super) fn open(map: &MapHandle) -> io::Result<Self> {
         // SAFETY: a new mapping, of a map that is an array with one element of this size; nobody has it but us.
         let page = unsafe {
-            mmap(None, Self::SIZE, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, map.as_fd(), 0)
+            mmap(
+                None,
+                Self::SIZE,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                map.as_fd(),
+                0,
+            )
         };
         Ok(Self { page: page? })
     }
