@@ -106,6 +106,11 @@ impl Site {
         self.programs[&program].as_fd().as_raw_fd()
     }
 
+    /// By its name.
+    pub fn tunnel_id(&self, name: &str) -> u32 {
+        self.ids[name]
+    }
+
     /// What the program makes of one frame.
     pub fn outcome(&self, program: Program, ifindex: u32, frame: &[u8]) -> Vec<u8> {
         let run = self.plane.test_run(program, frame, ifindex).expect("the kernel runs it");
