@@ -1,12 +1,10 @@
-//! Compiles bpf/mptm.bpf.c and generates its skeleton into OUT_DIR.
+//! Compiles the objects in bpf/ and generates their skeletons into OUT_DIR.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use libbpf_cargo::SkeletonBuilder;
 use sha2::{Digest, Sha256};
-
-const SOURCE: &str = "bpf/mptm.bpf.c";
 
 /// Where Debian and Ubuntu keep the kernel's `asm/` headers, which `-target bpf` does not look at.
 fn multiarch_include() -> Option<PathBuf> {
@@ -29,24 +27,32 @@ fn main() {
         args.push(dir.display().to_string());
     }
 
+    let object = compile("mptm", &args, &out);
+    compile("carry", &args, &out);
+
+    // Which build of the programs this is: `apply` replaces attached programs of another.
+    let bytes = std::fs::read(&object).expect("the object that was just built");
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo:rustc-env=MPTM_BUILD={hash}");
+}
+
+/// Compiles bpf/NAME.bpf.c; the answer is the object.
+fn compile(name: &str, args: &[String], out: &Path) -> PathBuf {
+    let source = format!("bpf/{name}.bpf.c");
+    let object = out.join(format!("{name}.bpf.o"));
     let mut builder = SkeletonBuilder::new();
-    let object = out.join("mptm.bpf.o");
-    builder.source(SOURCE).obj(&object).clang_args(args);
+    builder.source(&source).obj(&object).clang_args(args);
     if let Some(clang) = env::var_os("CLANG") {
         builder.clang(clang);
     }
-    if let Err(error) = builder.build_and_generate(out.join("mptm.skel.rs")) {
+    if let Err(error) = builder.build_and_generate(out.join(format!("{name}.skel.rs"))) {
         let mut cause: Option<&dyn std::error::Error> = Some(error.as_ref());
-        eprintln!("cannot compile {SOURCE}; it needs clang 14 or later, and libelf and zlib headers:");
+        eprintln!("cannot compile {source}; it needs clang 14 or later, and libelf and zlib headers:");
         while let Some(e) = cause {
             eprintln!("  {e}");
             cause = e.source();
         }
         std::process::exit(1);
     }
-
-    // Which build of the programs this is: `apply` replaces attached programs of another.
-    let bytes = std::fs::read(&object).expect("the object that was just built");
-    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("cargo:rustc-env=MPTM_BUILD={hash}");
+    object
 }

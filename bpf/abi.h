@@ -16,12 +16,8 @@
 
 #define MPTM_LAYOUT 3
 
-/* Capacities. Hashes and tries are allocated as they fill; the arrays are paid for at once. */
-#define MPTM_MAX_TUNNELS 16384
-#define MPTM_MAX_INTERFACES 4096
-#define MPTM_MAX_ROUTES 1048576
+/* Sizes of single entries; those of the maps follow the file. */
 #define MPTM_MAX_HEADER 192
-#define MPTM_MAX_FLOODS 4096
 #define MPTM_MAX_FLOOD_MEMBERS 256
 #define MPTM_NAME_SIZE 64
 #define MPTM_PORTS 65536

@@ -9,9 +9,14 @@
 
 #include "abi.h"
 
+/* User space sets the size before it loads the object: see src/kernel/sizes.rs. */
+#define MPTM_BY_FILE 1
+/* A trie takes memory only as it fills, whatever its size is. BTF can't tell of a larger one. */
+#define MPTM_NO_LIMIT (1 << 29)
+
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32); /* ifindex */
     __type(value, struct mptm_interface);
 } interfaces SEC(".maps");
@@ -19,7 +24,7 @@ struct {
 /* By slot: what a packet that leaves by an interface needs. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32);
     __type(value, struct mptm_slot);
 } slots SEC(".maps");
@@ -27,7 +32,7 @@ struct {
 /* Where packets can be redirected to, by interface slot. */
 struct {
     __uint(type, BPF_MAP_TYPE_DEVMAP);
-    __uint(max_entries, MPTM_MAX_INTERFACES);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32);
     __type(value, __u32); /* ifindex */
 } devices SEC(".maps");
@@ -46,7 +51,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, MPTM_MAX_ROUTES);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, struct mptm_route_key);
     __type(value, struct mptm_route);
 } routes SEC(".maps");
@@ -54,7 +59,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_LPM_TRIE);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, MPTM_MAX_ROUTES);
+    __uint(max_entries, MPTM_NO_LIMIT);
     __type(key, struct mptm_prefix_key);
     __type(value, struct mptm_route);
 } prefixes SEC(".maps");
@@ -62,7 +67,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 4 * MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, struct mptm_endpoint);
     __type(value, __u32); /* tunnel id */
 } endpoints SEC(".maps");
@@ -77,14 +82,14 @@ struct {
 /* By tunnel id: 0 no such tunnel, 1 or 2 which of its two entries in `tunnels` is in use. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32);
     __type(value, __u32);
 } active SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 2 * MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32);
     __type(value, struct mptm_tunnel);
 } tunnels SEC(".maps");
@@ -92,21 +97,21 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, MPTM_MAX_FLOODS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32); /* table */
     __type(value, struct mptm_flood);
 } floods SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32); /* tunnel id */
     __type(value, struct mptm_tunnel_state);
 } tunnel_state SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, __u32); /* tunnel id */
     __type(value, struct mptm_tunnel_stats);
 } tunnel_stats SEC(".maps");
@@ -135,7 +140,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 4 * MPTM_MAX_TUNNELS);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, struct mptm_name_key);
     __type(value, struct mptm_name);
 } names SEC(".maps");
@@ -143,7 +148,7 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(map_flags, BPF_F_NO_PREALLOC);
-    __uint(max_entries, 64 * MPTM_MAX_INTERFACES);
+    __uint(max_entries, MPTM_BY_FILE);
     __type(key, struct mptm_saved_key);
     __type(value, struct mptm_saved);
 } saved SEC(".maps");

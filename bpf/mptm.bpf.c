@@ -228,7 +228,7 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
         return DROP(MPTM_DROP_TUNNEL_ID);
     if (is_far_end && outer->is_echo) {
         struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
-        __u32 slot = interface ? interface->slot : MPTM_MAX_INTERFACES;
+        __u32 slot = interface ? interface->slot : ~0U;
         int wrong = check_echo(ctx, outer);
 
         if (wrong)

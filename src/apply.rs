@@ -44,9 +44,11 @@ impl fmt::Display for ApplyError {
 /// # Errors
 /// The first step that fails.
 pub fn apply(plan: &Plan, bpf: &mut dyn Bpf, net: &mut dyn Network, ids: &mut Ids) -> Result<(), ApplyError> {
-    for (index, step) in plan.steps.iter().enumerate() {
-        if let Err(source) = store::execute(step, bpf, net, ids) {
-            return Err(undo(&plan.steps[..=index], source, bpf, net, ids));
+    let mut done = 0;
+    while done < plan.steps.len() {
+        match store::execute_some(&plan.steps[done..], bpf, net, ids) {
+            Ok(more) => done += more,
+            Err((more, source)) => return Err(undo(&plan.steps[..=done + more], source, bpf, net, ids)),
         }
     }
     Ok(())

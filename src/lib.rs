@@ -14,6 +14,7 @@ pub mod reason;
 pub mod render;
 pub mod resolve;
 pub mod rollback;
+pub mod sizing;
 pub mod state;
 pub mod store;
 pub mod watch;

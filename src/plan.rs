@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::config::model::Name;
 use crate::kernel::Setting;
 use crate::protocol::Protocol;
+use crate::sizing;
 use crate::state::{
     Attachment, DataPlane, Endpoint, Flood, FloodLink, Interface, Route, SavedSetting, SettingKey, State,
     Tunnel,
@@ -163,10 +164,18 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     match (data_plane, &actual.data_plane) {
         (Some(after), None) => sort(Step::DataPlane(Change::Add(*after)), false),
         (None, Some(gone)) => sort(Step::DataPlane(Change::Remove(*gone)), true),
-        (Some(after), Some(before)) if after != before => {
-            sort(Step::DataPlane(Change::Modify { before: *before, after: *after }), false);
+        (Some(after), Some(before)) => {
+            // Maps grow before anything comes, and shrink when all that goes is gone: last of all.
+            let sizes = if migrates { after.sizes } else { sizing::between(desired, actual) };
+            let between = DataPlane { sizes, ..*after };
+            if between != *before {
+                sort(Step::DataPlane(Change::Modify { before: *before, after: between }), false);
+            }
+            if *after != between {
+                sort(Step::DataPlane(Change::Modify { before: between, after: *after }), true);
+            }
         }
-        _ => {}
+        (None, None) => {}
     }
     match (stack_cpus, &actual.stack_cpus) {
         (after, before) if after == before => {}
@@ -245,16 +254,22 @@ fn diff<K: Ord, V: Clone + PartialEq>(
     actual: &BTreeMap<K, V>,
     mut emit: impl FnMut(&K, Change<V>, bool),
 ) {
+    // Both are in order: one walk along both finds what is in one only.
+    let mut gone = Vec::new();
+    let mut live = actual.iter().peekable();
     for (key, after) in desired {
-        match actual.get(key) {
+        while let Some(other) = live.next_if(|(other, _)| *other < key) {
+            gone.push(other);
+        }
+        match live.next_if(|(other, _)| *other == key) {
             None => emit(key, Change::Add(after.clone()), false),
-            Some(before) if before != after => {
+            Some((_, before)) if before != after => {
                 emit(key, Change::Modify { before: before.clone(), after: after.clone() }, false);
             }
             Some(_) => {}
         }
     }
-    for (key, gone) in actual.iter().filter(|(key, _)| !desired.contains_key(key)) {
+    for (key, gone) in gone.into_iter().chain(live) {
         emit(key, Change::Remove(gone.clone()), true);
     }
 }

@@ -4,6 +4,7 @@
 use crate::apply::{ApplyError, apply};
 use crate::kernel::{Build, DataPlane as Bpf, KernelError, Network};
 use crate::plan::{Plan, plan};
+use crate::sizing;
 use crate::state::State;
 use crate::store;
 
@@ -24,9 +25,27 @@ pub enum RollbackError {
 /// What the kernel refuses.
 pub fn go_back(before: &State, bpf: &mut dyn Bpf, net: &mut dyn Network) -> Result<Plan, RollbackError> {
     let mut live = store::read(bpf, net)?;
-    let steps = plan(&wanted(before, &live.state, bpf.build()), &live.state);
+    let mut wanted = wanted(before, &live.state, bpf.build());
+    fit(&mut wanted, &live, bpf);
+    let steps = plan(&wanted, &live.state);
     apply(&steps, bpf, net, &mut live.ids).map_err(|error| RollbackError::Apply(Box::new(error)))?;
     Ok(steps)
+}
+
+/// Makes the maps as large as they have to be for it, from what they are now: the numbers that things have may be others than
+/// they were. Earlier programs know only the maps that they were loaded with.
+fn fit(wanted: &mut State, live: &store::Live, bpf: &dyn Bpf) {
+    let Some(now) = live.state.data_plane else { return };
+    let sizes = sizing::settle(wanted, live);
+    let Some(data_plane) = &mut wanted.data_plane else { return };
+    data_plane.sizes = sizes;
+    let (final_sizes, build) = (data_plane.sizes, data_plane.build);
+    let same_maps = final_sizes == now.sizes && sizing::between(wanted, &live.state) == now.sizes;
+    if let Some(data_plane) = wanted.data_plane.as_mut().filter(|_| build != now.build)
+        && !(same_maps && bpf.can_restore())
+    {
+        data_plane.build = bpf.build();
+    }
 }
 
 /// What was, as far as it can be wanted again. `own` is the build that this mptm carries.
@@ -66,15 +85,17 @@ fn wanted(before: &State, now: &State, own: Build) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Program;
+    use crate::kernel::{Program, Sizes};
     use crate::state::{Attachment, DataPlane};
 
     #[test]
     fn what_can_be_wanted_again() {
         let dead = Attachment { ifindex: 0, program: None, mode: None };
         let (old, own) = (Build([1; 32]), Build([2; 32]));
-        let mut before =
-            State { data_plane: Some(DataPlane { build: old, netns: 1, layout: 2 }), ..State::default() };
+        let mut before = State {
+            data_plane: Some(DataPlane { build: old, netns: 1, layout: 2, sizes: Sizes::default() }),
+            ..State::default()
+        };
         before.links.insert("gone".into(), dead);
         before.links.insert("mended".into(), dead);
         let mended = Attachment { ifindex: 3, program: Some(Program::Pass), mode: None };

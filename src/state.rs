@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Mode, Name, Payload, Pcp, Tos, Ttl};
-use crate::kernel::{Build, Netns, Program, Setting};
+use crate::kernel::{Build, Netns, Program, Setting, Sizes};
 use crate::mac::MacAddr;
 use crate::protocol::Protocol;
 
@@ -46,6 +46,8 @@ pub struct DataPlane {
     pub netns: u64,
     /// The layout of the maps. With an older one nothing else of the data plane is known but settings and links.
     pub layout: u32,
+    /// How large the maps are.
+    pub sizes: Sizes,
 }
 
 /// A setting's identity.

@@ -13,8 +13,6 @@ mod families;
 mod files;
 #[path = "core/flood.rs"]
 mod flood;
-#[path = "core/limits.rs"]
-mod limits;
 #[path = "core/migration.rs"]
 mod migration;
 #[path = "core/partial.rs"]
@@ -31,3 +29,5 @@ mod rendering;
 mod resolving;
 #[path = "core/settings.rs"]
 mod settings;
+#[path = "core/sizes.rs"]
+mod sizes;

@@ -5,7 +5,9 @@ mod devices;
 #[path = "common/world.rs"]
 mod world;
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
@@ -182,8 +184,9 @@ fn peers() {
         assert_eq!(network.find_netns(cookie).unwrap(), None);
         assert_eq!(network.find_netns(of_pid).unwrap(), Some(Some(NetnsRef::Pid(pid))));
 
-        // Nothing that was asked keeps the namespace of a process that is gone.
+        // Once let go of, nothing that was asked keeps the namespace of a process that is gone.
         world.end(pid);
+        network.let_go();
         assert!(soon(|| network.link(&None, "pa").unwrap().is_none()));
     });
 }
@@ -416,10 +419,14 @@ fn namespaces() {
         assert!(network.link(&named(&far), "ub").unwrap().is_some());
         assert!(network.find_peer(&link(&network, "ua")).unwrap().is_some());
         ip(&format!("netns del {far}"));
-        assert!(soon(|| network.link(&None, "ua").unwrap().is_none()), "the old one lives on");
         ip(&format!("netns add {far}"));
+        // The old one lives on for as long as its socket is kept; it is not taken for the new one.
+        assert!(network.link(&None, "ua").unwrap().is_some());
         assert_eq!(network.link(&named(&far), "ub").unwrap(), None);
+        assert_eq!(network.find_peer(&link(&network, "ua")).unwrap(), None);
         assert_ne!(cookie(named(&far)), other);
+        network.let_go();
+        assert!(soon(|| network.link(&None, "ua").unwrap().is_none()), "the old one lives on");
         veth(home, "ua", &far, "uc");
         let (netns, peer) = network.find_peer(&link(&network, "ua")).unwrap().unwrap();
         assert_eq!((netns, &*peer.name), (named(&far), "uc"));
@@ -433,6 +440,30 @@ fn namespaces() {
             let error = words(&network.link(&Some(netns), "lo").unwrap_err());
             assert!(error.starts_with("cannot enter network namespace") && error.contains(wanted), "{error}");
         }
+    });
+}
+
+#[test]
+fn more_namespaces_than_sockets_are_kept() {
+    world::run("more namespaces than sockets are kept", |world, _| {
+        let network = network();
+        let all: Vec<Netns> = (0..530).map(|number| named(&world.netns(&format!("m{number}")))).collect();
+        let ask = || all.iter().map(|netns| network.netns_cookie(netns).unwrap()).collect::<Vec<_>>();
+        // Other tests of this process have a few, too.
+        let sockets = || {
+            let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+            all.filter_map(|fd| fs::read_link(fd.path()).ok())
+                .filter(|to| to.to_string_lossy().starts_with("socket:"))
+                .count()
+        };
+        let before = sockets();
+        let first = ask();
+        assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), all.len());
+        assert_eq!(ask(), first);
+        let kept = sockets() - before;
+        assert!((480..525).contains(&kept), "{kept}");
+        network.let_go();
+        assert!(sockets() < before + 100);
     });
 }
 

@@ -92,13 +92,15 @@ impl Site {
             let pin = self.plane.pin_dir().join("programs").join(program.name());
             self.programs.insert(program, ProgramHandle::from_pinned_path(pin).expect("apply has pinned it"));
         }
-        for (key, name) in self.plane.entries(Map::Names).expect("apply has made the maps") {
-            let key = abi::NameKey::read_from_bytes(&key).expect("a key of names");
+        let mut named = |key: &[u8], name: &[u8]| {
+            let key = abi::NameKey::read_from_bytes(key).expect("a key of names");
             if key.kind == name_kind::TUNNEL {
-                let text = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+                let text = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
                 self.ids.insert(text, key.id);
             }
-        }
+            Ok(())
+        };
+        self.plane.each_entry(Map::Names, &mut named).expect("apply has made the maps");
         assert_eq!(self.ids.len(), tunnels.len(), "each tunnel has its id: {:?}", self.ids);
     }
 

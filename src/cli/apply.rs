@@ -7,10 +7,11 @@ use anstyle::{AnsiColor, Style};
 use terminal_size::terminal_size;
 
 use super::error::{warn, warn_all};
+use super::rejected::Rejected;
 use super::saved::{self, Saved};
 use super::{ApplyArgs, CliError, Global, Kernel, confirm, print};
 use crate::apply;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Source};
 use crate::plan::{Plan, plan};
 use crate::render;
 use crate::resolve::{Neighbours, resolve};
@@ -47,7 +48,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         confirm::apply(global, loaded, &mut kernel, saved.as_ref(), seconds, args.json)?
     } else {
         let mut done = Plan::default();
-        let result = until_it_is_the_newest(global, loaded, &mut kernel, saved.as_ref(), &mut done);
+        let result = until_it_is_the_newest(global, loaded, &mut kernel, saved.as_ref(), &mut done).and_then(
+            |sources| {
+                Rejected::at(&kernel)?.accept(&sources);
+                Ok(())
+            },
+        );
         // What is done stays done, and is shown, even if what the file has become meanwhile is wrong.
         if result.is_ok() || !done.is_empty() {
             show(&done, args.json, &format!("Done: {}.", render::summary_done(&done)))?;
@@ -60,15 +66,16 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
 }
 
 /// Applies a file, and then looks at it again: whoever has edited it meanwhile may have been told that it is applied. A
-/// saved plan is for this file only.
+/// saved plan is for this file only. The answer is what was applied in the end.
 pub fn until_it_is_the_newest(
     global: &Global,
     mut loaded: Loaded,
     kernel: &mut Kernel,
     saved: Option<&Saved>,
     done: &mut Plan,
-) -> Result<(), CliError> {
+) -> Result<Vec<Source>, CliError> {
     let file = global.config.display();
+    let mut sources = Vec::new();
     for _ in 0..ROUNDS {
         let mut planned = Planned::make(global, &loaded, kernel, Neighbours::Solicit)?;
         if let Some(saved) = saved {
@@ -77,13 +84,14 @@ pub fn until_it_is_the_newest(
         carry_out(&planned.plan, &planned.desired, kernel, &mut planned.live)?;
         done.steps.extend(planned.plan.steps);
         if saved.is_some() || !config::has_changed(&global.config, &loaded.sources) {
-            return Ok(());
+            return Ok(loaded.sources);
         }
         eprintln!("{file} has changed meanwhile: applying it again.");
+        sources = loaded.sources;
         loaded = global.load_trusted()?;
     }
     warn(&format!("{file} changes faster than it can be applied: apply it again"));
-    Ok(())
+    Ok(sources)
 }
 
 /// A plan, and what it was made from.

@@ -1,11 +1,10 @@
 //! `mptm apply --confirm`, which goes back by itself, and `mptm confirm`, which tells it not to.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,20 +12,18 @@ use anstream::eprintln;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::geteuid;
 
 use super::apply::{show, until_it_is_the_newest};
 use super::guard::{Guard, Outcome, Word};
+use super::rejected::{Fingerprint, Rejected, make_run_directory, run_path};
 use super::saved::Saved;
 use super::terminal::{Terminal, drop_dead_outputs};
 use super::{CliError, Global, Kernel};
 use crate::config::Loaded;
-use crate::kernel::Network;
+use crate::kernel::Network as _;
 use crate::plan::Plan;
 use crate::render;
 
-/// Where an apply waits for `mptm confirm`.
-const RUN: &str = "/run/mptm";
 /// How long `mptm confirm` may take to say so, once it is connected, and how long the answer may take.
 const TALK_TIME: Duration = Duration::from_secs(1);
 const ANSWER_TIME: Duration = Duration::from_secs(60);
@@ -43,24 +40,22 @@ pub fn apply(
 ) -> Result<Plan, CliError> {
     // Maps of an older layout can't be gone back to.
     let before = kernel.read_current(&global.pin)?.state;
+    // Neither this process nor the guard keeps a container's namespace while it waits.
+    kernel.net.let_go();
     let meeting = Meeting::at(kernel)?;
     let signals = hold_signals()?;
-    let guard = Guard::start(global, before, seconds, &meeting.path)?;
+    let rejected = Rejected::at(kernel)?;
+    let mut guard = Guard::start(global, before, seconds, &meeting.path, rejected)?;
     let mut done = Plan::default();
     let summary = |plan: &Plan| format!("Done: {}.", render::summary_done(plan));
-    if let Err(error) = until_it_is_the_newest(global, loaded, kernel, saved, &mut done) {
-        // What failed is undone already. But a file that became another meanwhile may have been applied before.
-        guard.tell(Word::GoBack);
-        match guard.outcome() {
-            Outcome::Back(text) if !text.is_empty() => eprintln!("Gone back to what was before: {text}."),
-            Outcome::Stuck(why) => eprintln!("What was done before that could not be undone: {why}"),
-            _ => {}
-        }
-        return Err(error);
-    }
+    let applied = match until_it_is_the_newest(global, loaded, kernel, saved, &mut done) {
+        Ok(applied) => applied,
+        Err(error) => return Err(failed(guard, error)),
+    };
     if done.is_empty() {
         guard.tell(Word::Confirmed);
         guard.outcome();
+        Rejected::at(kernel)?.accept(&applied);
         show(&done, json, "")?;
         return Ok(done);
     }
@@ -71,7 +66,8 @@ pub fn apply(
     }
     let terminal = Terminal::open();
     let press = if terminal.as_ref().is_some_and(Terminal::has_keys) { "press a key here, or " } else { "" };
-    guard.tell(Word::Applied);
+    kernel.net.let_go();
+    guard.applied(&Fingerprint::of(&applied));
     let netns = global.netns.as_ref().map_or_else(String::new, |netns| format!(" -n {netns}"));
     eprintln!("It goes back in {seconds} s unless you {press}run `mptm{netns} confirm`.");
     let (outcome, why) = wait(guard, seconds, &signals, listener.ok(), terminal);
@@ -79,13 +75,14 @@ pub fn apply(
     drop_dead_outputs();
     match outcome {
         Outcome::Kept => {
+            Rejected::at(kernel)?.accept(&applied);
             eprintln!("Confirmed.");
             Ok(done)
         }
         Outcome::Back(_) => Err(CliError::Other {
             what: format!("{why}: all is as it was before"),
             hint: Some(format!(
-                "{} still says otherwise: the next apply does it again",
+                "{} still says otherwise: the next apply does it again, but `mptm watch` does not",
                 global.config.display()
             )),
         }),
@@ -94,6 +91,17 @@ pub fn apply(
             hint: Some("see `mptm status`; `mptm apply` with the former file, or `mptm down`".into()),
         }),
     }
+}
+
+/// What failed is undone already. But a file that became another meanwhile may have been applied before.
+fn failed(guard: Guard, error: CliError) -> CliError {
+    guard.tell(Word::GoBack);
+    match guard.outcome() {
+        Outcome::Back(text) if !text.is_empty() => eprintln!("Gone back to what was before: {text}."),
+        Outcome::Stuck(why) => eprintln!("What was done before that could not be undone: {why}"),
+        _ => {}
+    }
+    error
 }
 
 /// Waits until it is confirmed or not; the answer is what has become of it, and why if it went back.
@@ -187,20 +195,12 @@ struct Meeting {
 
 impl Meeting {
     fn at(kernel: &Kernel) -> Result<Self, CliError> {
-        let cookie = kernel.net.netns_cookie(&None)?;
-        Ok(Self { path: Path::new(RUN).join(format!("confirm-{cookie}")) })
+        Ok(Self { path: run_path(kernel, "confirm")? })
     }
 
     /// For the holder of the lock: what is found there is of somebody who was killed.
     fn listen(&self) -> io::Result<UnixListener> {
-        match DirBuilder::new().mode(0o700).create(RUN) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let metadata = fs::symlink_metadata(RUN)?;
-        if !metadata.is_dir() || metadata.mode() & 0o022 != 0 || metadata.uid() != geteuid().as_raw() {
-            return Err(io::Error::other(format!("others may write to {RUN}")));
-        }
+        make_run_directory()?;
         let _ = fs::remove_file(&self.path);
         let listener = UnixListener::bind(&self.path)?;
         fs::set_permissions(&self.path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

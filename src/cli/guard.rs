@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, dup2_stdin, dup2_stdout, fork, setsid};
 
+use super::rejected::{Fingerprint, Rejected};
 use super::{CliError, Global, Kernel};
 use crate::render;
 use crate::rollback::go_back;
@@ -30,7 +31,7 @@ const ANSWER: usize = 8192;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Word {
-    /// All is done: the time runs.
+    /// All is done: the time runs. What was applied follows.
     Applied = b'a',
     /// Let it be.
     Confirmed = b'c',
@@ -54,13 +55,22 @@ pub struct Guard {
     process: Pid,
     channel: OwnedFd,
     before: State,
+    rejected: Rejected,
+    /// What was applied, once it is.
+    applied: Option<Fingerprint>,
     /// With the programs that were there before.
     kernel: Kernel,
 }
 
 impl Guard {
     /// Starts it. No other thread may be there. If the apply is killed, it leaves `socket` behind: the guard removes it.
-    pub fn start(global: &Global, before: State, seconds: u32, socket: &Path) -> Result<Self, CliError> {
+    pub fn start(
+        global: &Global,
+        before: State,
+        seconds: u32,
+        socket: &Path,
+        rejected: Rejected,
+    ) -> Result<Self, CliError> {
         let cannot = |error: Errno| CliError::Other {
             what: format!("cannot start the process that goes back: {}", io::Error::from(error)),
             hint: None,
@@ -72,17 +82,26 @@ impl Guard {
             .map_err(cannot)?;
         // SAFETY: there is one thread, so the child can do whatever this process can.
         match unsafe { fork() }.map_err(cannot)? {
-            ForkResult::Parent { child } => Ok(Self { process: child, channel: near, before, kernel }),
+            ForkResult::Parent { child } => {
+                Ok(Self { process: child, channel: near, before, rejected, applied: None, kernel })
+            }
             ForkResult::Child => {
                 drop(near);
                 // Whatever happens, nothing of the apply's own code is run here.
                 let code = catch_unwind(AssertUnwindSafe(|| {
-                    watch_over(global, &mut kernel, &before, &far, seconds, socket)
+                    watch_over(global, &mut kernel, &before, &far, seconds, socket, &rejected)
                 }));
                 // SAFETY: it ends the process, without what the apply wants done at its end.
                 unsafe { libc::_exit(i32::from(code.is_err())) }
             }
         }
+    }
+
+    /// All is done: the time runs.
+    pub fn applied(&mut self, file: &Fingerprint) {
+        let word = [&[Word::Applied as u8], file.as_bytes()].concat();
+        let _ = send(self.channel.as_raw_fd(), &word, MsgFlags::MSG_NOSIGNAL);
+        self.applied = Some(file.clone());
     }
 
     /// Tells it something. If it is gone, `outcome` says so.
@@ -110,7 +129,10 @@ impl Guard {
             Some((b'k', _)) => Outcome::Kept,
             Some((b'b', text)) => Outcome::Back(String::from_utf8_lossy(text).into_owned()),
             Some((_, text)) => Outcome::Stuck(String::from_utf8_lossy(text).into_owned()),
-            None => try_to_go_back(&mut self.kernel, &self.before),
+            None => {
+                reject(&self.rejected, self.applied.as_ref());
+                try_to_go_back(&mut self.kernel, &self.before)
+            }
         }
     }
 }
@@ -123,19 +145,26 @@ fn watch_over(
     channel: &OwnedFd,
     seconds: u32,
     socket: &Path,
+    rejected: &Rejected,
 ) {
     let _ = setsid();
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
         let _ = dup2_stdin(&null).and_then(|()| dup2_stdout(&null));
     }
-    let mut deadline = None;
+    let (mut deadline, mut applied) = (None, None);
     let kept = loop {
         match hear(channel, deadline) {
-            Some(Word::Applied) => deadline = Some(Instant::now() + Duration::from_secs(seconds.into())),
-            Some(Word::Confirmed) => break true,
-            Some(Word::GoBack) | None => break false,
+            Some((Word::Applied, file)) => {
+                deadline = Some(Instant::now() + Duration::from_secs(seconds.into()));
+                applied = Some(file);
+            }
+            Some((Word::Confirmed, _)) => break true,
+            Some((Word::GoBack, _)) | None => break false,
         }
     };
+    if !kept {
+        reject(rejected, applied.as_ref());
+    }
     let outcome = match (kept, global.kernel()) {
         (true, _) => Outcome::Kept,
         (false, Ok(fresh)) => {
@@ -163,8 +192,15 @@ fn watch_over(
     }
 }
 
-/// The next word. None: time is over, or the apply is gone.
-fn hear(channel: &OwnedFd, deadline: Option<Instant>) -> Option<Word> {
+/// What was in force, and was not confirmed, is not wanted. That of an apply that failed may be, later.
+fn reject(rejected: &Rejected, applied: Option<&Fingerprint>) {
+    if let Some(Err(error)) = applied.map(|file| rejected.set(file)) {
+        let _ = writeln!(io::stderr(), "`mptm watch` may apply it again: it can't be told not to: {error}");
+    }
+}
+
+/// The next word, and what follows it. None: time is over, or the apply is gone.
+fn hear(channel: &OwnedFd, deadline: Option<Instant>) -> Option<(Word, Fingerprint)> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Rounded up, so that it does not wake before its time.
@@ -177,13 +213,16 @@ fn hear(channel: &OwnedFd, deadline: Option<Instant>) -> Option<Word> {
             Ok(_) => {}
             Err(_) => return None,
         }
-        let mut word = [0];
-        return match recv(channel.as_raw_fd(), &mut word, MsgFlags::empty()) {
-            Ok(1) => match word[0] {
-                b'a' => Some(Word::Applied),
-                b'c' => Some(Word::Confirmed),
-                _ => Some(Word::GoBack),
-            },
+        let mut said = [0; 128];
+        return match recv(channel.as_raw_fd(), &mut said, MsgFlags::empty()) {
+            Ok(length @ 1..) => {
+                let word = match said[0] {
+                    b'a' => Word::Applied,
+                    b'c' => Word::Confirmed,
+                    _ => Word::GoBack,
+                };
+                Some((word, Fingerprint::received(&said[1..length])))
+            }
             Err(Errno::EINTR) => continue,
             _ => None,
         };

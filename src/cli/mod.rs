@@ -9,6 +9,7 @@ mod error;
 mod get;
 mod guard;
 mod monitor;
+mod rejected;
 mod saved;
 mod status;
 mod status_json;

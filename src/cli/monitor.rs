@@ -10,13 +10,14 @@ use etherparse::{ArpOperation, ArpPacketSlice, Icmpv6Slice, LaxNetSlice, LaxSlic
 use super::error::warn;
 use super::{CliError, Global, print};
 use crate::counters::ACTIONS;
-use crate::kernel::{Program, abi};
+use crate::kernel::{Network as _, Program, abi};
 use crate::reason::Reason;
 use crate::store::Live;
 
 pub fn run(global: &Global, count: Option<u64>) -> Result<ExitCode, CliError> {
     let kernel = global.kernel()?;
     let live = kernel.read_existing(&global.pin)?;
+    kernel.net.let_go();
     if !live.state.tunnels.values().any(|tunnel| tunnel.debug) {
         warn("no tunnel has debug = true, so there is nothing to see until one has");
     }

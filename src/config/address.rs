@@ -120,14 +120,13 @@ impl Reader<'_> {
             };
             return self.reject(span, format!("`{key}` is empty"), label);
         }
-        let mut first: HashMap<IpNet, Option<Span>> = HashMap::new();
-        let mut list = Vec::with_capacity(values.len());
-        for value in values {
-            if let Some(prefix) = self.prefix(key, value)
-                && self.is_new(key, &text(prefix.value), first.entry(prefix.value).or_default(), prefix.span)
-            {
-                list.push(prefix);
-            }
+        let mut list: Vec<At<IpNet>> = values.iter().filter_map(|value| self.prefix(key, value)).collect();
+        if has_any_twice(&list) {
+            let mut first: HashMap<IpNet, Option<Span>> = HashMap::new();
+            list.retain(|prefix| {
+                let first = first.entry(prefix.value).or_default();
+                self.is_new(key, &text(prefix.value), first, prefix.span)
+            });
         }
         (list.len() == values.len()).then_some(At { value: list, span })
     }
@@ -152,6 +151,16 @@ impl Reader<'_> {
         };
         self.reject(text.span, title, label)
     }
+}
+
+/// Whether a prefix is in a list more than once. Long lists are sorted, as a rule.
+fn has_any_twice(list: &[At<IpNet>]) -> bool {
+    if list.is_sorted_by(|one, next| one.value < next.value) {
+        return false;
+    }
+    let mut all: Vec<IpNet> = list.iter().map(|prefix| prefix.value).collect();
+    all.sort_unstable();
+    all.windows(2).any(|two| two[0] == two[1])
 }
 
 /// The address that a text has beside other things, if it can be one.

@@ -55,6 +55,10 @@ fn parse_after(sources: &[Source], earlier: Vec<Diagnostic>) -> Result<Config, D
         if unreadable.contains(&file) {
             continue;
         }
+        if let Some(tree) = syntax::whole(source.body()) {
+            raw.read(file, tree.get_ref(), &mut report);
+            continue;
+        }
         let (text, mut broken) = syntax::mend(file, source.body(), &mut report);
         let tree = syntax::tree(file, &text, &mut broken, &mut report);
         let mut found = Report::default();

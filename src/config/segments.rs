@@ -1,7 +1,7 @@
-//! Whose an address is: what cannot be together in a segment. Each check takes one pass and a map, since a file may have
-//! a hundred thousand tunnels.
+//! Whose an address is: what cannot be together in a segment. Each check takes one pass, since a file may have a million
+//! routes: those that are looked at one by one are but the ones of which there may be two.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -20,6 +20,7 @@ struct Segment<'a> {
     has_workload: bool,
     /// Some workload's addresses are not written in the file.
     is_open: bool,
+    /// Of the prefixes that more than one tunnel may have.
     tunnels: HashMap<IpNet, Routes<'a>>,
     /// Next hops, each where a workload names it first.
     gateways: HashMap<IpAddr, First<'a>>,
@@ -76,14 +77,34 @@ pub(super) fn check(interfaces: &[RawInterface], tunnels: &[RawTunnel], report: 
             }
         }
     }
+    let repeated = repeated(tunnels);
     for tunnel in tunnels {
         let Some(name) = segment_of(&tunnel.segment) else { continue };
         let segment = segments.entry(name.clone()).or_default();
         if segment.has_workload && !segment.is_open && !unknown {
             sources_exist(tunnel, &name, segment, report);
         }
-        route_clash(tunnel, segment, report);
+        route_clash(tunnel, segment, &repeated, report);
     }
+}
+
+/// The digests of all prefixes that more than one tunnel has, whatever the segment; and of some others, by chance.
+fn repeated(tunnels: &[RawTunnel]) -> HashSet<u64> {
+    let inner = tunnels.iter().filter_map(|tunnel| tunnel.inner.value()).flatten();
+    let mut digests: Vec<u64> = inner.map(|inner| digest(inner.value)).collect();
+    digests.sort_unstable();
+    digests.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]).collect()
+}
+
+/// The same for the same prefix.
+fn digest(prefix: IpNet) -> u64 {
+    let (bits, length) = match prefix {
+        IpNet::V4(net) => (u128::from(net.addr().to_bits()), net.prefix_len()),
+        IpNet::V6(net) => (net.addr().to_bits(), net.prefix_len() | 0x80),
+    };
+    // A product's high bits hang on all bits of its factors.
+    let mix = |value: u64| (value ^ (value >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mix(mix(bits as u64 ^ u64::from(length)) ^ (bits >> 64) as u64)
 }
 
 /// Packets to a gateway are for nobody: mptm answers for it, and passes on what is sent by way of it.
@@ -105,7 +126,12 @@ fn sources_exist(tunnel: &RawTunnel, name: &Name, segment: &Segment<'_>, report:
 }
 
 /// One prefix, one way, for each source.
-fn route_clash<'a>(tunnel: &'a RawTunnel, segment: &mut Segment<'a>, report: &mut Report) {
+fn route_clash<'a>(
+    tunnel: &'a RawTunnel,
+    segment: &mut Segment<'a>,
+    repeated: &HashSet<u64>,
+    report: &mut Report,
+) {
     let no_sources = Vec::new();
     let sources = match &tunnel.from {
         Field::Missing => &no_sources,
@@ -128,6 +154,9 @@ fn route_clash<'a>(tunnel: &'a RawTunnel, segment: &mut Segment<'a>, report: &mu
                 &format!("behind tunnel {}", me.name),
                 &me,
             ));
+        }
+        if !repeated.contains(&digest(inner.value)) {
+            continue;
         }
         let routes = segment.tunnels.entry(inner.value).or_default();
         if sources.is_empty() {

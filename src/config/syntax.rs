@@ -10,6 +10,12 @@ use toml::de::{DeTable, DeValue, Error};
 use super::diagnostic::{Diagnostic, Report, Span};
 use super::value::short;
 
+/// The tree of a text in which nothing is wrong.
+pub(super) fn whole(text: &str) -> Option<Spanned<DeTable<'_>>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    errors.is_empty().then_some(tree)
+}
+
 /// Blanks out what makes the rest unreadable, after reporting it: table lines that are wrong, and lists and tables
 /// without an end, each up to the next table line. Also where that is: what is said of it would be wrong. All else
 /// stays where it was.

@@ -23,11 +23,8 @@ pub(super) enum BadPrefix {
 
 /// An address alone is a prefix of full length.
 pub(super) fn read_prefix(text: &str) -> Result<IpNet, BadPrefix> {
-    let net = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
-        (Ok(address), _) => IpNet::from(address),
-        (_, Ok(net)) => net,
-        _ => return Err(mistyped_prefix(text)),
-    };
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let Ok(net) = address.or_else(|_| text.parse()) else { return Err(mistyped_prefix(text)) };
     if let Some(why) = not_unicast(net) {
         return Err(BadPrefix::NotUnicast(why));
     }

@@ -12,16 +12,8 @@ use super::skeleton::types as c;
 pub const LAYOUT: u32 = 3;
 /// The first one that can be migrated.
 pub const OLDEST_LAYOUT: u32 = 1;
-/// MPTM_MAX_TUNNELS.
-pub const MAX_TUNNELS: u32 = 16384;
-/// MPTM_MAX_INTERFACES.
-pub const MAX_INTERFACES: u32 = 4096;
-/// MPTM_MAX_ROUTES: of host routes, and again of prefixes.
-pub const MAX_ROUTES: u32 = 1_048_576;
 /// MPTM_MAX_HEADER, in bytes.
 pub const MAX_HEADER: usize = 192;
-/// MPTM_MAX_FLOODS.
-pub const MAX_FLOODS: u32 = 4096;
 /// MPTM_MAX_FLOOD_MEMBERS: of one segment.
 pub const MAX_FLOOD_MEMBERS: usize = 256;
 /// MPTM_FLOOD_SUM.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use super::KernelError;
+use super::{KernelError, Sizes};
 use crate::config::model::Mode;
 
 /// The pinned maps, by their names in bpf/maps.h.
@@ -80,6 +80,11 @@ impl Map {
             Self::Meta => "meta",
         }
     }
+
+    /// The map of a name. The object has others, which only its programs use.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|map| map.name() == name)
+    }
 }
 
 /// The programs, by their numbers in bpf/abi.h.
@@ -144,8 +149,62 @@ pub struct PinnedLink {
     pub program: Option<Program>,
 }
 
-/// Keys and values of a map.
-pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+/// Keys and values for a map, each kind one after the other. They are of one map, and so of one size; what is to be removed
+/// has no value.
+#[derive(Debug, Default)]
+pub struct Batch {
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    count: usize,
+}
+
+impl Batch {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// One more.
+    pub fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.keys.extend_from_slice(key);
+        self.values.extend_from_slice(value);
+        self.count += 1;
+    }
+
+    /// Keeps nothing but the memory.
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.values.clear();
+        self.count = 0;
+    }
+
+    /// All keys, and all values.
+    pub fn parts(&self) -> (&[u8], &[u8]) {
+        (&self.keys, &self.values)
+    }
+
+    /// Key by key.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.each(&self.keys)
+    }
+
+    /// Entry by entry.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.keys().zip(self.each(&self.values))
+    }
+
+    fn each<'a>(&self, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        bytes.chunks_exact((bytes.len() / self.count.max(1)).max(1))
+    }
+}
+
+/// Takes a key and its value.
+pub type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), KernelError>;
 
 /// What mptm asks of the kernel's BPF side. Keys and values are the bytes of bpf/abi.h.
 pub trait DataPlane {
@@ -173,11 +232,26 @@ pub trait DataPlane {
     /// The pins can't be read, or are not mptm's.
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError>;
 
+    /// How large the maps are; 0: there is no such map.
+    ///
+    /// # Errors
+    /// A map can't be looked at.
+    fn sizes(&self) -> Result<Sizes, KernelError>;
+
     /// Makes the maps, loads and pins the programs, and writes `meta`: all of it or nothing.
     ///
     /// # Errors
     /// Missing rights, kernel features or memory; a pin directory that can't be made.
-    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+    fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
+
+    /// Makes maps of other sizes in the place of those that are there, with the same in them, and this mptm's programs,
+    /// which use them; writes `meta`. Every link gets the new program before this returns. No packet is without a
+    /// complete table, and what was counted stays. The old maps and programs stay at hand until the next call, for
+    /// `restore_programs`, in case they are of another build. All of it or nothing.
+    ///
+    /// # Errors
+    /// As for `create`; what is there has no room in so little.
+    fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// Loads this mptm's programs with the maps that are there, puts them in the place of the old in the pins and in
     /// every link, and writes `meta`. The old ones stay at hand until the next call, for `restore_programs`.
@@ -192,7 +266,7 @@ pub trait DataPlane {
     ///
     /// # Errors
     /// As for `create`; maps that can't be read.
-    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError>;
+    fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// After `migrate`: gives a link the program back that it had before; false: it is not at hand.
     ///
@@ -200,7 +274,10 @@ pub trait DataPlane {
     /// The kernel refuses.
     fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError>;
 
-    /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`.
+    /// Whether programs that were replaced are at hand, and use the maps that are there.
+    fn can_restore(&self) -> bool;
+
+    /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`, or `resize`.
     ///
     /// # Errors
     /// There is nothing to restore; as for `create`.
@@ -212,11 +289,11 @@ pub trait DataPlane {
     /// A pin can't be removed.
     fn destroy(&mut self) -> Result<(), KernelError>;
 
-    /// Everything in a hash or a trie.
+    /// Hands over everything in a hash or a trie, entry by entry: keys and values.
     ///
     /// # Errors
-    /// The map can't be read.
-    fn entries(&self, map: Map) -> Result<Entries, KernelError>;
+    /// The map can't be read; the first error of `each`.
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError>;
 
     /// One value; in a trie, the longest match.
     ///
@@ -236,6 +313,17 @@ pub trait DataPlane {
     /// The map is full or can't be written.
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError>;
 
+    /// Writes many values to a map that is no per-CPU array, in order. An error comes with how many were written before.
+    ///
+    /// # Errors
+    /// As for `put`.
+    fn put_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        entries
+            .iter()
+            .enumerate()
+            .try_for_each(|(done, (key, value))| self.put(map, key, value).map_err(|error| (done, error)))
+    }
+
     /// Writes a value of a per-CPU array, the same for each CPU.
     ///
     /// # Errors
@@ -247,6 +335,17 @@ pub trait DataPlane {
     /// # Errors
     /// The map can't be written.
     fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError>;
+
+    /// Removes many values; those that are not there are fine. An error comes with how many were removed before.
+    ///
+    /// # Errors
+    /// As for `delete`.
+    fn delete_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        entries
+            .keys()
+            .enumerate()
+            .try_for_each(|(done, key)| self.delete(map, key).map_err(|error| (done, error)))
+    }
 
     /// The pinned links of XDP, by their names.
     ///

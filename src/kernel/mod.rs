@@ -8,10 +8,12 @@ mod data_plane;
 pub mod fake;
 pub mod linux;
 mod network;
+mod sizes;
 mod skeleton;
 
-pub use data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
+pub use data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
 pub use network::{AttachedXdp, Feature, Link, Netns, Network, Route, Setting};
+pub use sizes::{Sizes, Table};
 
 /// What the kernel refused: the object and the operation, the cause, and a way out where there is one.
 #[derive(Debug, thiserror::Error)]

@@ -103,6 +103,10 @@ pub trait Network {
     /// # Errors
     /// The kernel doesn't tell the managed namespace's own cookie.
     fn find_netns(&self, cookie: u64) -> Result<Option<Netns>, KernelError>;
+
+    /// Closes what is kept open of other namespaces for the questions to come. It keeps a namespace alive, and the devices in
+    /// it, when others delete it: so whoever is about to wait lets go first.
+    fn let_go(&self) {}
 }
 
 /// A network device.

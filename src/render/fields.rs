@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::config::model::{Df, FlowLabel, GeneveOption, Manage, Pcp, Tos, Ttl};
+use crate::kernel::Table;
 use crate::kernel::abi::LAYOUT;
 use crate::kernel::{Netns, Program};
 use crate::mac::MacAddr;
+use crate::plan::Change;
 use crate::protocol::Protocol;
 use crate::state::{
     Attachment, DataPlane, Endpoint, Flood, FloodLink, FloodMember, Interface, RemoteMac, Role, Route, Tunnel,
@@ -32,10 +34,32 @@ pub(super) fn usual(key: &str) -> &'static str {
     }
 }
 
-pub(super) fn data_plane(data_plane: &DataPlane) -> Fields {
+/// A data plane, with the sizes of some of its tables.
+pub(super) fn data_plane(data_plane: &DataPlane, tables: impl Iterator<Item = Table>) -> Fields {
     let build = data_plane.build.to_string();
     let layout = data_plane.layout;
-    vec![("build", if layout == LAYOUT { build } else { format!("{build} of layout {layout}") })]
+    let build = if layout == LAYOUT { build } else { format!("{build} of layout {layout}") };
+    let sizes = tables.map(|table| (room_for(table), data_plane.sizes[table].to_string()));
+    [("build", build)].into_iter().chain(sizes).collect()
+}
+
+/// The tables whose sizes a change changes: those of a data plane that comes or goes are the file's, as all the rest.
+pub(super) fn resized(change: &Change<DataPlane>) -> impl Iterator<Item = Table> + use<> {
+    let sizes = change.before().zip(change.after()).map(|(before, after)| (before.sizes, after.sizes));
+    let differs = move |table: &Table| sizes.is_some_and(|(before, after)| before[*table] != after[*table]);
+    Table::ALL.into_iter().filter(differs)
+}
+
+fn room_for(table: Table) -> &'static str {
+    match table {
+        Table::Interfaces => "room for interfaces",
+        Table::Tunnels => "room for tunnels",
+        Table::Routes => "room for routes",
+        Table::Endpoints => "room for endpoints",
+        Table::Floods => "room for floods",
+        Table::Names => "room for names",
+        Table::Saved => "room for saved settings",
+    }
 }
 
 /// A device, with its namespace if that is not mptm's own.

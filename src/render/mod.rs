@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use self::fields::{Fields, data_plane, flood, flood_link, interface, link, route, usual};
+use self::fields::{Fields, data_plane, flood, flood_link, interface, link, resized, route, usual};
 pub use self::fields::{device_name, endpoint, kind_of, prefix, tunnel};
 use crate::plan::{Change, Plan, Step};
 use crate::protocol::Protocol;
@@ -116,7 +116,9 @@ struct Parts {
 
 fn parts(step: &Step) -> Parts {
     match step {
-        Step::DataPlane(change) => change_parts(String::new(), change, data_plane),
+        Step::DataPlane(change) => {
+            change_parts(String::new(), change, |side| data_plane(side, resized(change)))
+        }
         Step::StackCpus(change) => {
             let list =
                 |cpus: &BTreeSet<u32>| cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");

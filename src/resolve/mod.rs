@@ -5,7 +5,6 @@ mod flood;
 mod interfaces;
 mod partial;
 mod patterns;
-mod room;
 mod routes;
 mod settings;
 mod tunnels;
@@ -18,8 +17,9 @@ pub use partial::{Partial, Subject, resolve_what_can_be};
 
 use crate::config::model::{Config, Location, Name, Role};
 use crate::kernel::abi::LAYOUT;
-use crate::kernel::{DataPlane as Bpf, KernelError, Network};
+use crate::kernel::{DataPlane as Bpf, KernelError, Network, Sizes};
 use crate::protocol::Protocol;
+use crate::sizing;
 use crate::state::{self, Endpoint, State, Tunnel};
 use crate::store::Live;
 use interfaces::Ends;
@@ -151,7 +151,10 @@ fn all(context: &Context<'_>) -> (State, Findings, Ends) {
     let mut state = State::default();
 
     match net.netns_cookie(&None) {
-        Ok(netns) => state.data_plane = Some(state::DataPlane { build: bpf.build(), netns, layout: LAYOUT }),
+        Ok(netns) => {
+            state.data_plane =
+                Some(state::DataPlane { build: bpf.build(), netns, layout: LAYOUT, sizes: Sizes::default() })
+        }
         Err(source) => {
             findings.errors.push(ResolveError {
                 at: None,
@@ -171,7 +174,10 @@ fn all(context: &Context<'_>) -> (State, Findings, Ends) {
     endpoints(config, &mut state, &mut findings);
     flood::resolve(context, &mut state, &mut findings);
     settings::resolve(context, &ends, &mut state, &mut findings);
-    room::check(&state, &live.state, &mut findings);
+    let sizes = sizing::settle(&state, live);
+    if let Some(data_plane) = &mut state.data_plane {
+        data_plane.sizes = sizes;
+    }
     // A file that asks for nothing is a node without a data plane; one of which nothing can be had right now is not.
     if config.is_empty() && !context.partial {
         state = State::default();

@@ -43,6 +43,8 @@ struct Needs<'a> {
     tags: BTreeMap<&'a Name, BTreeSet<&'static str>>,
     /// Where interfaces are redirected to.
     targets: BTreeSet<&'a Name>,
+    /// Workloads with IPv6 addresses.
+    ipv6: BTreeSet<Name>,
     /// Records of settings, by what they are about: whatever it is called now, it is the same device.
     saved: BTreeMap<(u64, u32, &'a Setting), &'a SavedSetting>,
 }
@@ -55,6 +57,7 @@ impl<'a> Needs<'a> {
             stack6: BTreeSet::new(),
             tags: BTreeMap::new(),
             targets: BTreeSet::new(),
+            ipv6: BTreeSet::new(),
             saved: BTreeMap::new(),
         };
         for (name, tunnel) in &context.config.tunnels {
@@ -77,6 +80,14 @@ impl<'a> Needs<'a> {
         for interface in context.config.interfaces.values() {
             if let Role::Redirect { to } = &interface.role {
                 needs.targets.insert(to);
+            }
+        }
+        for (prefix, route) in state.segments.values().flatten() {
+            if let state::Route::Workload { interface, .. } = route
+                && prefix.addr().is_ipv6()
+                && !needs.ipv6.contains(interface)
+            {
+                needs.ipv6.insert(interface.clone());
             }
         }
         for (key, saved) in &context.live.state.settings {
@@ -118,7 +129,7 @@ fn interface_settings(
     match &interface.role {
         Role::Workload { segment, .. } => {
             if let Some(room) = needs.room.get(segment).filter(|_| manage.mtu) {
-                let mtu = workload_mtu(state, segment, name, *room, findings);
+                let mtu = workload_mtu(needs, segment, name, *room, findings);
                 for device in [Some(&own), peer.as_ref()].into_iter().flatten() {
                     let current = device.link.mtu.into();
                     want(needs, state, device, Setting::Mtu, current, |before| before.min(mtu.into()));
@@ -165,12 +176,8 @@ impl<'a> Device<'a> {
 }
 
 /// The MTU of a workload in a segment whose tunnels have room for so much.
-fn workload_mtu(state: &State, segment: &Name, name: &Name, room: u32, findings: &mut Findings) -> u32 {
-    let has_ipv6 = state.segments.get(segment).into_iter().flatten().any(|(prefix, route)| {
-        let is_own = matches!(route, state::Route::Workload { interface, .. } if interface == name);
-        is_own && prefix.addr().is_ipv6()
-    });
-    if !has_ipv6 || room >= IPV6_MIN_MTU {
+fn workload_mtu(needs: &Needs<'_>, segment: &Name, name: &Name, room: u32, findings: &mut Findings) -> u32 {
+    if !needs.ipv6.contains(name) || room >= IPV6_MIN_MTU {
         return room;
     }
     findings.warn(format!(

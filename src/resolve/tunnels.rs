@@ -1,6 +1,6 @@
 //! Tunnels: outer addresses from routes, MAC addresses from neighbours, and the room in the MTU.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -25,9 +25,10 @@ const MIN_MTU: u32 = 68;
 /// Fills in `tunnels`.
 pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: &mut Findings) {
     let mut routes = BTreeMap::new();
+    let mut asked = Asked::new();
     for (name, tunnel) in &context.config.tunnels {
         let Some(underlay) = ends.get(&tunnel.underlay) else { continue };
-        if let Some(route) = route(context, name, tunnel, underlay, findings) {
+        if let Some(route) = route(context, name, tunnel, underlay, &mut asked, findings) {
             routes.insert(name, route);
         }
     }
@@ -154,18 +155,38 @@ fn is_own(context: &Context<'_>, underlay: &End, address: IpAddr) -> bool {
     own.is_ok_and(|own| own.iter().any(|net| net.addr() == address))
 }
 
+/// What the kernel has said of ways: to, from, and by which device. A far end has many tunnels, as a rule.
+type Asked = HashMap<(IpAddr, Option<IpAddr>, u32), Option<Route>>;
+
+/// Asks the kernel, unless it has been asked.
+fn ask(
+    context: &Context<'_>,
+    to: IpAddr,
+    from: Option<IpAddr>,
+    ifindex: u32,
+    asked: &mut Asked,
+) -> Result<Option<Route>, KernelError> {
+    if let Some(known) = asked.get(&(to, from, ifindex)) {
+        return Ok(*known);
+    }
+    let route = context.net.route(to, from, ifindex)?;
+    asked.insert((to, from, ifindex), route);
+    Ok(route)
+}
+
 /// The way to the far end. Some(None): it needs none. None: it has none, which is said.
 fn route(
     context: &Context<'_>,
     name: &Name,
     tunnel: &model::Tunnel,
     underlay: &End,
+    asked: &mut Asked,
     findings: &mut Findings,
 ) -> Option<Option<Route>> {
     let Some(remote) = tunnel.remote.filter(|_| tunnel.protocol.has_outer_ip()) else {
         return Some(None);
     };
-    let found = context.net.route(remote, tunnel.local, underlay.link.ifindex);
+    let found = ask(context, remote, tunnel.local, underlay.link.ifindex, asked);
     if !matches!(found, Ok(Some(_)))
         && let Some(kept) = kept_route(context, name, tunnel, underlay)
     {
@@ -247,6 +268,7 @@ fn neighbours(
     }
     let is_v6 = missing.iter().any(|(_, address)| address.is_ipv6());
     let deadline = Instant::now() + if is_v6 { NEIGHBOUR_WAIT_V6 } else { NEIGHBOUR_WAIT };
+    context.net.let_go();
     while !missing.is_empty() && Instant::now() < deadline {
         std::thread::sleep(NEIGHBOUR_POLL);
         let mut still = Vec::new();

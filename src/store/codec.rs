@@ -66,7 +66,7 @@ pub fn encode_interface(
 ) -> Result<abi::Interface, KernelError> {
     let Interface { ifindex: _, role, mac, device: _, peer: _, manage, native } = interface;
     let mut value = abi::Interface {
-        slot: ids.interface(name)?,
+        slot: ids.interface(name),
         mac: mac.0,
         flags: encode_manage(*manage) | if *native { interface_flags::CPUS } else { 0 },
         ..Default::default()
@@ -79,7 +79,7 @@ pub fn encode_interface(
         }
         Role::Redirect { to } => {
             value.role = role::REDIRECT;
-            value.to = ids.interface(to)?;
+            value.to = ids.interface(to);
         }
         Role::Pass => value.role = role::PASS,
     }

@@ -9,7 +9,7 @@ use crate::kernel::{DataPlane as Bpf, KernelError, Map, Program};
 use crate::plan::Change;
 use crate::state::{Flood, FloodLink, FloodMember};
 
-fn encode(flood: &Flood, ids: &mut Ids) -> Result<abi::Flood, KernelError> {
+fn encode(flood: &Flood, ids: &mut Ids) -> abi::Flood {
     let Flood { tunnels, workloads, sum } = flood;
     let mut value = abi::Flood {
         tunnels: tunnels.len() as u32,
@@ -17,15 +17,13 @@ fn encode(flood: &Flood, ids: &mut Ids) -> Result<abi::Flood, KernelError> {
         flags: if *sum { abi::FLOOD_SUM } else { 0 },
         ..Default::default()
     };
-    let tunnels = tunnels.iter().map(|member| Ok((ids.tunnel(&member.name)?, member.ifindex)));
-    let mut members = tunnels.collect::<Result<Vec<_>, KernelError>>()?;
-    for member in workloads {
-        members.push((ids.interface(&member.name)?, member.ifindex));
-    }
+    let mut members: Vec<(u32, u32)> =
+        tunnels.iter().map(|member| (ids.tunnel(&member.name), member.ifindex)).collect();
+    members.extend(workloads.iter().map(|member| (ids.interface(&member.name), member.ifindex)));
     for (entry, (id, ifindex)) in value.members.iter_mut().zip(members) {
         *entry = abi::FloodMember { id, ifindex };
     }
-    Ok(value)
+    value
 }
 
 /// What a value of `floods` says. One that mptm would not write has a member that no file has.
@@ -44,7 +42,7 @@ pub fn decode(value: &abi::Flood, ids: &mut Ids) -> Flood {
             .collect(),
         sum: value.flags & abi::FLOOD_SUM != 0,
     };
-    if encode(&flood, ids).ok() != Some(*value) {
+    if encode(&flood, ids) != *value {
         flood.tunnels.push(FloodMember { name: "#damaged".into(), ifindex: 0 });
     }
     flood
@@ -59,7 +57,7 @@ pub fn flood(
 ) -> Result<(), KernelError> {
     let table = ids.segment(segment)?;
     match change.after() {
-        Some(after) => bpf.put(Map::Floods, table.as_bytes(), encode(after, ids)?.as_bytes()),
+        Some(after) => bpf.put(Map::Floods, table.as_bytes(), encode(after, ids).as_bytes()),
         None => bpf.delete(Map::Floods, table.as_bytes()),
     }
 }

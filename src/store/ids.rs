@@ -65,10 +65,10 @@ impl Numbers {
         }
     }
 
-    /// The number of a name: what it has, what it had, or the smallest below `end` that is free.
-    fn allot(&mut self, name: &Name, end: u32, what: &str) -> Result<u32, KernelError> {
+    /// The number of a name: what it has, what it had, or the smallest that is free.
+    fn allot(&mut self, name: &Name) -> u32 {
         if let Some(number) = self.number(name) {
-            return Ok(number);
+            return number;
         }
         let number = match self.former.remove(name) {
             Some(number) => number,
@@ -79,12 +79,29 @@ impl Numbers {
                 self.low
             }
         };
-        if number >= end {
-            return Err(KernelError::plain(format!("no room for {what} {name}"))
-                .hint(format!("there is room for {end}")));
-        }
         self.insert(name.clone(), number);
-        Ok(number)
+        number
+    }
+
+    /// One more than the highest number that these names have, or will have when they are given some.
+    pub fn end_with<'a>(&self, names: impl Iterator<Item = &'a Name>) -> u32 {
+        let mut end = 0;
+        let mut new: u32 = 0;
+        for name in names {
+            match self.number(name).or_else(|| self.former.get(name).copied()) {
+                Some(number) => end = end.max(number.saturating_add(1)),
+                None => new += 1,
+            }
+        }
+        let mut next = self.low;
+        while new > 0 {
+            new -= u32::from(!self.taken.contains(&next));
+            next += 1;
+            if new == 0 {
+                end = end.max(next);
+            }
+        }
+        end
     }
 }
 
@@ -107,13 +124,13 @@ pub struct Ids {
 
 impl Ids {
     /// The slot of an interface.
-    pub fn interface(&mut self, name: &Name) -> Result<u32, KernelError> {
-        self.interfaces.allot(name, abi::MAX_INTERFACES, "interface")
+    pub fn interface(&mut self, name: &Name) -> u32 {
+        self.interfaces.allot(name)
     }
 
     /// The id of a tunnel.
-    pub fn tunnel(&mut self, name: &Name) -> Result<u32, KernelError> {
-        self.tunnels.allot(name, abi::MAX_TUNNELS, "tunnel")
+    pub fn tunnel(&mut self, name: &Name) -> u32 {
+        self.tunnels.allot(name)
     }
 
     /// The table of a segment.
@@ -160,11 +177,11 @@ mod tests {
     fn the_smallest_free_number_and_none_twice() {
         let mut ids = Ids::default();
         ids.tunnels.insert("b".into(), 1);
-        assert_eq!(ids.tunnel(&"a".into()).unwrap(), 0);
-        assert_eq!(ids.tunnel(&"c".into()).unwrap(), 2);
+        assert_eq!(ids.tunnel(&"a".into()), 0);
+        assert_eq!(ids.tunnel(&"c".into()), 2);
         ids.tunnels.remove("b");
-        assert_eq!(ids.tunnel(&"d".into()).unwrap(), 3, "b's may still be referred to");
-        assert_eq!(ids.tunnel(&"b".into()).unwrap(), 1, "b comes back to where it was");
+        assert_eq!(ids.tunnel(&"d".into()), 3, "b's may still be referred to");
+        assert_eq!(ids.tunnel(&"b".into()), 1, "b comes back to where it was");
         assert_eq!(ids.tunnels.name(1).map(|name| &**name), Some("b"));
     }
 
@@ -175,18 +192,25 @@ mod tests {
         ids.tunnels.insert("a".into(), 5);
         assert_eq!(ids.tunnels.number("a"), Some(3));
         assert_eq!(&*ids.tunnels.named(5), "#5");
-        assert_eq!(ids.tunnel(&"#5".into()).unwrap(), 5);
+        assert_eq!(ids.tunnel(&"#5".into()), 5);
     }
 
     #[test]
-    fn room_for_so_many() {
+    fn how_high_the_numbers_go() {
         let mut ids = Ids::default();
-        for number in 0..abi::MAX_INTERFACES {
-            assert_eq!(ids.interface(&format!("i{number}").into()).unwrap(), number);
+        let names: Vec<Name> = ["a", "b", "c", "d"].map(Name::from).into();
+        let end = |ids: &Ids, names: &[Name]| ids.tunnels.end_with(names.iter());
+        assert_eq!((end(&ids, &[]), end(&ids, &names)), (0, 4));
+        ids.tunnels.insert("a".into(), 7);
+        ids.tunnels.insert("gone".into(), 1);
+        assert_eq!(end(&ids, &names[1..]), 4, "0, 2 and 3");
+        assert_eq!(end(&ids, &names), 8);
+        ids.tunnels.remove("a");
+        assert_eq!(end(&ids, &names), 8, "a gets what it had");
+        for name in &names {
+            ids.tunnel(name);
         }
-        let error = ids.interface(&"one-more".into()).unwrap_err();
-        assert_eq!(error.to_string(), "no room for interface one-more");
-        assert_eq!(error.hint.as_deref(), Some("there is room for 4096"));
+        assert_eq!(ids.tunnels.iter().map(|(_, number)| number).max(), Some(7));
     }
 
     #[test]

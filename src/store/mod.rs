@@ -5,8 +5,10 @@ mod codec;
 mod flood;
 mod ids;
 mod read;
+mod runs;
 mod write;
 
 pub use ids::Ids;
 pub use read::{Live, read};
+pub use runs::execute_some;
 pub use write::{execute, revert};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::codec::{
     decode, decode_endpoint, decode_manage, decode_role, decode_tunnel, encode_gateway, encode_tunnel_route,
@@ -54,7 +54,8 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
                if that namespace is gone, remove the directory",
         ));
     }
-    live.state.data_plane = Some(DataPlane { build: Build(meta.build), netns, layout: meta.layout });
+    live.state.data_plane =
+        Some(DataPlane { build: Build(meta.build), netns, layout: meta.layout, sizes: bpf.sizes()? });
     let names = read_names(bpf, &mut live.ids)?;
     read_links(bpf, net, &mut live)?;
     read_flood_links(bpf, &mut live)?;
@@ -106,11 +107,18 @@ fn read_meta(bpf: &dyn Bpf) -> Result<Option<abi::Meta>, KernelError> {
     }
 }
 
+/// Hands over what a map holds, as structs.
+fn each<K: FromBytes, V: FromBytes>(
+    bpf: &dyn Bpf,
+    map: Map,
+    mut each: impl FnMut(K, V) -> Result<(), KernelError>,
+) -> Result<(), KernelError> {
+    bpf.each_entry(map, &mut |key, value| each(decode(map, key)?, decode(map, value)?))
+}
+
 fn read_names(bpf: &dyn Bpf, ids: &mut Ids) -> Result<Names, KernelError> {
     let mut names = Names::new();
-    for (key, value) in bpf.entries(Map::Names)? {
-        let key: abi::NameKey = decode(Map::Names, &key)?;
-        let value: abi::NameText = decode(Map::Names, &value)?;
+    each(bpf, Map::Names, |key: abi::NameKey, value: abi::NameText| {
         let text = abi::field_text(&value.text);
         match key.kind {
             name_kind::INTERFACE => ids.interfaces.insert(text.as_str().into(), key.id),
@@ -118,14 +126,13 @@ fn read_names(bpf: &dyn Bpf, ids: &mut Ids) -> Result<Names, KernelError> {
             name_kind::SEGMENT => ids.segments.insert(text.as_str().into(), key.id),
             _ => drop(names.insert((key.kind, key.id), text)),
         }
-    }
+        Ok(())
+    })?;
     Ok(names)
 }
 
 fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), KernelError> {
-    for (key, value) in bpf.entries(Map::Interfaces)? {
-        let ifindex: u32 = decode(Map::Interfaces, &key)?;
-        let value: abi::Interface = decode(Map::Interfaces, &value)?;
+    each(bpf, Map::Interfaces, |ifindex: u32, value: abi::Interface| {
         let name = live.ids.interfaces.named(value.slot);
         let role = decode_role(&value, &mut live.ids);
         let device = match bpf.get(Map::Devices, value.slot.as_bytes())? {
@@ -152,8 +159,8 @@ fn read_interfaces(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), 
         if device != Some(ifindex) || !live.state.interfaces.contains_key(&name) {
             live.state.interfaces.insert(name, interface);
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn read_tunnels(bpf: &dyn Bpf, live: &mut Live, names: &Names) -> Result<(), KernelError> {
@@ -178,21 +185,16 @@ type Tables = BTreeMap<u32, Vec<(IpNet, abi::Route)>>;
 
 fn read_routes(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
     let mut tables = Tables::new();
-    let mut add = |table, address, bits, value: &[u8]| -> Result<(), KernelError> {
-        let value: abi::Route = decode(Map::Routes, value)?;
+    let mut add = |table, address, bits, value| {
         if let Some((table, prefix)) = read_route_key(table, address, bits) {
             tables.entry(table).or_default().push((prefix, value));
         }
         Ok(())
     };
-    for (key, value) in bpf.entries(Map::Routes)? {
-        let key: abi::RouteKey = decode(Map::Routes, &key)?;
-        add(key.table, key.address, 128, &value)?;
-    }
-    for (key, value) in bpf.entries(Map::Prefixes)? {
-        let key: abi::PrefixKey = decode(Map::Prefixes, &key)?;
-        add(key.table, key.address, key.prefix_len.saturating_sub(32), &value)?;
-    }
+    each(bpf, Map::Routes, |key: abi::RouteKey, value: abi::Route| add(key.table, key.address, 128, value))?;
+    each(bpf, Map::Prefixes, |key: abi::PrefixKey, value: abi::Route| {
+        add(key.table, key.address, key.prefix_len.saturating_sub(32), value)
+    })?;
     let ids = &mut live.ids;
     let referred: BTreeSet<u32> =
         tables.values().flatten().map(|(_, value)| value.pairs).filter(|pairs| *pairs != 0).collect();
@@ -241,15 +243,13 @@ fn read_tunnel_route(value: &abi::Route, ids: &mut Ids) -> Name {
 }
 
 fn read_endpoints(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
-    for (key, value) in bpf.entries(Map::Endpoints)? {
-        let key: abi::Endpoint = decode(Map::Endpoints, &key)?;
-        let id: u32 = decode(Map::Endpoints, &value)?;
+    each(bpf, Map::Endpoints, |key: abi::Endpoint, id: u32| {
         if let Some(endpoint) = decode_endpoint(&key) {
             let name = live.ids.tunnels.named(id);
             live.state.endpoints.insert(endpoint, name);
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn read_ports(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
@@ -263,12 +263,11 @@ fn read_ports(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
 }
 
 fn read_floods(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
-    for (key, value) in bpf.entries(Map::Floods)? {
-        let table: u32 = decode(Map::Floods, &key)?;
-        let flood = flood::decode(&decode(Map::Floods, &value)?, &mut live.ids);
+    each(bpf, Map::Floods, |table: u32, value: abi::Flood| {
+        let flood = flood::decode(&value, &mut live.ids);
         live.state.floods.insert(live.ids.segments.named(table), flood);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn read_flood_links(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
@@ -300,9 +299,7 @@ fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<()
         links: BTreeMap::new(),
         features: BTreeMap::new(),
     };
-    for (key, value) in bpf.entries(Map::Saved)? {
-        let key: abi::SavedKey = decode(Map::Saved, &key)?;
-        let value: abi::Saved = decode(Map::Saved, &value)?;
+    each(bpf, Map::Saved, |key: abi::SavedKey, value: abi::Saved| {
         let recorded = read_netns(&abi::field_text(&value.netns));
         let netns = devices.netns(&recorded, key.netns)?;
         let setting = Setting::from_key(&abi::field_text(&key.setting));
@@ -315,7 +312,7 @@ fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<()
         let at = SettingKey { netns, device, setting };
         // A device that came after it under the same name is the one that the name means.
         if current.is_none() && live.state.settings.contains_key(&at) {
-            continue;
+            return Ok(());
         }
         live.state.settings.insert(
             at,
@@ -327,8 +324,8 @@ fn read_settings(bpf: &dyn Bpf, net: &dyn Network, live: &mut Live) -> Result<()
                 current,
             },
         );
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// What was asked of devices already: a namespace is expensive to enter.

@@ -43,7 +43,7 @@ pub fn execute(
             let key = encode_endpoint(endpoint);
             match change.after() {
                 Some(tunnel) => {
-                    let id = ids.tunnel(tunnel)?;
+                    let id = ids.tunnel(tunnel);
                     bpf.put(Map::Endpoints, key.as_bytes(), id.as_bytes())
                 }
                 None => bpf.delete(Map::Endpoints, key.as_bytes()),
@@ -91,12 +91,15 @@ fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), Kerne
     match change {
         Change::Modify { before, after } if before.layout != after.layout => {
             if after.layout == abi::LAYOUT {
-                bpf.migrate(row(after).as_bytes())
+                bpf.migrate(row(after).as_bytes(), &after.sizes)
             } else {
                 bpf.restore_programs(row(after).as_bytes())
             }
         }
-        Change::Add(after) => bpf.create(row(after).as_bytes()),
+        Change::Add(after) => bpf.create(row(after).as_bytes(), &after.sizes),
+        Change::Modify { before, after } if after.build == bpf.build() && before.sizes != after.sizes => {
+            bpf.resize(row(after).as_bytes(), &after.sizes)
+        }
         Change::Modify { after, .. } if after.build == bpf.build() => {
             bpf.replace_programs(row(after).as_bytes())
         }
@@ -218,7 +221,7 @@ fn interface(
     bpf: &mut dyn Bpf,
     ids: &mut Ids,
 ) -> Result<(), KernelError> {
-    let slot = ids.interface(name)?;
+    let slot = ids.interface(name);
     let Some(after) = change.after() else {
         for kind in [name_kind::PEER_NETNS, name_kind::PEER, name_kind::INTERFACE] {
             delete_name(bpf, kind, slot)?;
@@ -294,7 +297,7 @@ fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<
 fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
     // It has a number already when it comes from older maps; its counters are its own then.
     let is_new = change.before().is_none() && ids.tunnels.number(name).is_none();
-    let id = ids.tunnel(name)?;
+    let id = ids.tunnel(name);
     let Some(after) = change.after() else {
         delete_name(bpf, name_kind::NEXT_HOP, id)?;
         delete_name(bpf, name_kind::TUNNEL, id)?;
@@ -302,7 +305,7 @@ fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids
         ids.tunnels.remove(name);
         return Ok(());
     };
-    let value = encode_tunnel(after, ids.interface(&after.underlay)?, ids.segment(&after.segment)?);
+    let value = encode_tunnel(after, ids.interface(&after.underlay), ids.segment(&after.segment)?);
     let active = match bpf.get(Map::Active, id.as_bytes())? {
         Some(bytes) => decode::<u32>(Map::Active, &bytes)?,
         None => 0,
@@ -343,14 +346,29 @@ fn put_route(
     }
 }
 
-fn tunnel_route(tunnel: &Name, ids: &mut Ids) -> Result<abi::Route, KernelError> {
-    Ok(encode_tunnel_route(ids.tunnel(tunnel)?))
+fn tunnel_route(tunnel: &Name, ids: &mut Ids) -> abi::Route {
+    encode_tunnel_route(ids.tunnel(tunnel))
 }
 
-fn pairs_of(route: Option<&Route>) -> Option<&BTreeMap<IpNet, Name>> {
+/// The pairs of a route, if it has any.
+pub(super) fn pairs_of(route: Option<&Route>) -> Option<&BTreeMap<IpNet, Name>> {
     match route {
         Some(Route::Workload { pairs, .. }) if !pairs.is_empty() => Some(pairs),
         _ => None,
+    }
+}
+
+/// The value of a route whose pairs, if it has any, are in the table `pairs`.
+pub(super) fn route_value(route: &Route, pairs: u32, ids: &mut Ids) -> abi::Route {
+    match route {
+        Route::Tunnel(tunnel) => tunnel_route(tunnel, ids),
+        Route::Gateway => encode_gateway(),
+        Route::Workload { interface, mac, pairs: _ } => abi::Route {
+            id: ids.interface(interface),
+            pairs,
+            target: target::WORKLOAD,
+            mac: mac.unwrap_or(MacAddr::ZERO).0,
+        },
     }
 }
 
@@ -371,20 +389,11 @@ fn route(
     // A pair is there before the route that leads to it, and goes after it.
     for (destination, tunnel) in new_pairs.into_iter().flatten() {
         if !has(old_pairs, destination, tunnel) {
-            put_route(pairs, destination, Some(tunnel_route(tunnel, ids)?), bpf)?;
+            put_route(pairs, destination, Some(tunnel_route(tunnel, ids)), bpf)?;
         }
     }
-    let value = match change.after() {
-        Some(Route::Tunnel(tunnel)) => Some(tunnel_route(tunnel, ids)?),
-        Some(Route::Gateway) => Some(encode_gateway()),
-        Some(Route::Workload { interface, mac, pairs: _ }) => Some(abi::Route {
-            id: ids.interface(interface)?,
-            pairs: if new_pairs.is_some() { pairs } else { 0 },
-            target: target::WORKLOAD,
-            mac: mac.unwrap_or(MacAddr::ZERO).0,
-        }),
-        None => None,
-    };
+    let value =
+        change.after().map(|after| route_value(after, if new_pairs.is_some() { pairs } else { 0 }, ids));
     put_route(table, prefix, value, bpf)?;
     for destination in old_pairs.into_iter().flat_map(BTreeMap::keys) {
         if new_pairs.is_none_or(|new| !new.contains_key(destination)) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mptm::config::model::{Manage, Mode, NetnsRef};
-use mptm::kernel::{Build, Program, Setting};
+use mptm::kernel::{Build, Program, Setting, Sizes};
 use mptm::mac::MacAddr;
 use mptm::plan::{Change, Plan, Step, plan};
 use mptm::protocol::Protocol;
@@ -27,7 +27,12 @@ pub fn full() -> State {
     ]);
     State {
         stack_cpus: [0, 1].into(),
-        data_plane: Some(DataPlane { build: Build([1; 32]), netns: 1, layout: 2 }),
+        data_plane: Some(DataPlane {
+            build: Build([1; 32]),
+            netns: 1,
+            layout: 2,
+            sizes: Sizes::each(|_| 1024),
+        }),
         settings: BTreeMap::from([(mtu_key(), mtu(1450))]),
         interfaces: BTreeMap::from([(name("eth0"), underlay()), (name("veth-a"), workload_interface(5))]),
         ports: BTreeMap::from([(6081, Protocol::Geneve)]),
@@ -111,7 +116,8 @@ fn endpoint() -> Endpoint {
 /// The same, with something else in every kind.
 pub fn other() -> State {
     let mut state = full();
-    state.data_plane = Some(DataPlane { build: Build([2; 32]), netns: 1, layout: 2 });
+    state.data_plane =
+        Some(DataPlane { build: Build([2; 32]), netns: 1, layout: 2, sizes: Sizes::each(|_| 1024) });
     state.settings.insert(mtu_key(), mtu(1400));
     state.interfaces.get_mut("veth-a").unwrap().role = Role::Redirect { to: "eth0".into() };
     state.ports.insert(6081, Protocol::Vxlan);

@@ -20,6 +20,7 @@ use nix::unistd::{Pid, setsid};
 use crate::lab::{self, Lab, Node, Outcome, soon};
 use crate::snapshot::{Machine, Pinned, poke_meta};
 use crate::traffic::reaches;
+use crate::watch::Watch;
 
 /// The plain file with another tunnel, another MTU, and nothing where there was something.
 fn other_file(node: &Node) -> String {
@@ -307,5 +308,63 @@ fn terminals() {
         });
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         node.mptm("apply").nothing_to_do();
+    });
+}
+
+#[test]
+fn watch_leaves_alone_what_was_not_confirmed() {
+    lab::run("confirm: watch leaves alone what was not confirmed", |lab| {
+        let node = &lab.a;
+        lab.b.apply(&lab.b.plain_file());
+        node.write(&node.plain_file());
+        let watch = Watch::start(lab, "--interval 1");
+        let before = look(lab);
+        // It hears of the edit while the apply is at work, and has to wait for its lock.
+        let stopped_without_lock = || {
+            watch.signal(Signal::SIGSTOP);
+            let is_free = node.mptm("apply --wait 0").code == Some(0);
+            if !is_free {
+                watch.signal(Signal::SIGCONT);
+            }
+            is_free
+        };
+        assert!(soon(stopped_without_lock));
+        node.write(&other_file(node));
+        let waiting = Waiting::start(node, 1);
+        watch.signal(Signal::SIGCONT);
+        assert_eq!(waiting.end().0, Some(1));
+        watch.says("warning: file: `mptm apply --confirm` has gone back from what ");
+        // Full passes don't change its mind.
+        thread::sleep(Duration::from_millis(2500));
+        assert_eq!(look(lab).0, before.0, "{}", watch.log());
+        let log = watch.stop();
+        assert_eq!(log.matches("has gone back from").count(), 1, "{log}");
+        assert!(!log.contains("+ tunnel other"), "{log}");
+
+        // Nor does another one; what is not rejected is applied.
+        let watch = Watch::spawn(lab, "--interval 3600", |_| {});
+        watch.says("has gone back from");
+        assert_eq!(look(lab).0, before.0);
+        node.write(&other_file(node).replace("10.252.0.0", "10.253.0.0"));
+        watch.says("start: + tunnel other");
+        node.write(&node.plain_file());
+        watch.says("file: - tunnel other");
+        // It still is, until somebody insists.
+        node.write(&other_file(node));
+        assert!(soon(|| watch.log().matches("has gone back from").count() == 2), "{}", watch.log());
+        assert_eq!(look(lab).0, before.0);
+        watch.signal(Signal::SIGHUP);
+        assert!(soon(|| watch.log().contains("file: + tunnel other")), "{}", watch.log());
+        watch.settle();
+        watch.stop();
+        let watch = Watch::start(lab, "--interval 3600");
+        assert!(!watch.stop().contains("gone back"));
+
+        // An apply by hand insists, too.
+        node.mptm("down").done();
+        assert_eq!(Waiting::start(node, 1).end().0, Some(1));
+        node.mptm("apply").done();
+        let watch = Watch::start(lab, "--interval 3600");
+        assert!(!watch.stop().contains("gone back"));
     });
 }

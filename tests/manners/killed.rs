@@ -28,14 +28,18 @@ enum Work {
     Confirm,
     /// From maps of an older layout.
     Layout,
+    /// To larger maps, and back to smaller ones.
+    Resize,
     /// To nothing.
     Down,
 }
 
-const TURNS: [Work; 9] = [
+const TURNS: [Work; 11] = [
     Work::Layout,
     Work::Change,
+    Work::Resize,
     Work::Programs,
+    Work::Resize,
     Work::Change,
     Work::Confirm,
     Work::Change,
@@ -46,15 +50,22 @@ const TURNS: [Work; 9] = [
 /// How many machines work on it at once.
 const LABS: u32 = 6;
 
-fn number(name: &str, default: u32) -> u32 {
+/// A number from the environment.
+pub fn number(name: &str, default: u32) -> u32 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is no number")))
 }
 
 /// xorshift64: moments need be no better.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
+    /// A seed of any size gives moments of its own.
+    pub fn new(seed: u32) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ u64::from(seed))
+    }
+
+    /// From 0 on; `end` is not among them.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -78,14 +89,29 @@ fn files(lab: &Lab) -> [String; 2] {
     [lab.a.plain_file(), other]
 }
 
+/// Tunnels and routes enough to take larger maps.
+fn many() -> String {
+    let mut more = String::new();
+    for id in 1000..1300 {
+        let [high, low] = (id as u16).to_be_bytes();
+        more +=
+            &format!("[tunnel.m{id}]\nprotocol = \"vxlan\"\nid = {id}\nremote = \"10.30.30.2\"\ninner = [");
+        (0..8).for_each(|net| more += &format!("\"10.9{net}.{high}.{low}\", "));
+        more += "]\n";
+    }
+    more
+}
+
 struct Killer<'a> {
     lab: &'a Lab,
     random: Random,
     files: [String; 2],
     /// Which file is applied.
     now: usize,
+    /// Whether it has many more routes and tunnels than that.
+    many: bool,
     /// How long each kind of work takes when it is let be.
-    takes: [Duration; 6],
+    takes: [Duration; 7],
     caught: &'a AtomicU32,
 }
 
@@ -100,11 +126,20 @@ impl Killer<'_> {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    fn write(&self) {
+        let many = if self.many { many() } else { String::new() };
+        self.lab.a.write(&format!("{}{many}", self.files[self.now]));
+    }
+
     fn prepare(&mut self, work: Work) {
         match work {
             Work::Change | Work::Confirm => {
                 self.now = 1 - self.now;
-                self.lab.a.write(&self.files[self.now]);
+                self.write();
+            }
+            Work::Resize => {
+                self.many = !self.many;
+                self.write();
             }
             Work::Programs => poke_meta(&self.lab.a.pin, 16, 0xee),
             Work::Layout => poke_meta(&self.lab.a.pin, 0, 1),
@@ -139,7 +174,7 @@ impl Killer<'_> {
         if work == Work::Confirm {
             // Its guard, or nobody, had something to undo; then the former file is what there is.
             self.now = 1 - self.now;
-            node.write(&self.files[self.now]);
+            self.write();
             let back = || node.mptm("apply --dry-run").stderr == "Nothing to do.\n";
             assert!(soon(back), "{at}: {:?}", node.mptm("apply --dry-run"));
             assert!(pair.is_some_and(|pair| pair.passes(9)), "{at}: lost on the way back");
@@ -157,7 +192,16 @@ impl Killer<'_> {
 
     /// What each kind of work takes: once, undisturbed.
     fn measure(&mut self) {
-        for work in [Work::First, Work::Change, Work::Programs, Work::Layout, Work::Change, Work::Down] {
+        for work in [
+            Work::First,
+            Work::Change,
+            Work::Resize,
+            Work::Resize,
+            Work::Programs,
+            Work::Layout,
+            Work::Change,
+            Work::Down,
+        ] {
             self.prepare(work);
             let start = Instant::now();
             assert!(self.start(work).wait().unwrap().success(), "{work:?}");
@@ -185,10 +229,11 @@ fn at_random_moments() {
                     let clean = Machine::look(lab);
                     let mut killer = Killer {
                         lab,
-                        random: Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(seed * LABS + own)),
+                        random: Random::new(seed * LABS + own),
                         files: files(lab),
                         now: 0,
-                        takes: [Duration::ZERO; 6],
+                        many: false,
+                        takes: [Duration::ZERO; 7],
                         caught,
                     };
                     lab.a.write(&killer.files[0]);

@@ -13,6 +13,7 @@ mod noop;
 mod older;
 mod output;
 mod refused;
+mod resize;
 mod rights;
 mod saved;
 mod snapshot;

@@ -21,8 +21,8 @@ const MORE: usize = 16;
 /// The maps whose values do.
 const OTHERWISE: [&str; 3] = ["interfaces", "tunnels", "slots"];
 
-/// Builds the programs with other structs.
-fn build(dir: &Path) -> Object {
+/// Builds the programs with other structs, and with maps of the sizes of those that are pinned.
+fn build(dir: &Path, pin: &Path) -> Object {
     let sources = dir.join("bpf");
     fs::create_dir(&sources).unwrap();
     for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf")).unwrap() {
@@ -52,9 +52,9 @@ fn build(dir: &Path) -> Object {
         .build()
         .unwrap();
     let mut open = ObjectBuilder::default().open_file(&object).unwrap();
-    let cpus = libbpf_rs::num_possible_cpus().unwrap() as u32;
-    for mut map in open.maps_mut().filter(|map| map.name() == "cpus") {
-        map.set_max_entries(cpus).unwrap();
+    for mut map in open.maps_mut() {
+        let pinned = MapHandle::from_pinned_path(pin.join("maps").join(map.name())).unwrap();
+        map.set_max_entries(pinned.max_entries()).unwrap();
     }
     open.load().unwrap()
 }
@@ -159,7 +159,7 @@ fn another_layout_is_taken_over() {
         let netns = File::open(format!("/run/netns/{}", node.netns)).unwrap();
         let work = || {
             setns(&netns, CloneFlags::CLONE_NEWNET).unwrap();
-            make_older(node, &mut build(lab.dir.path()));
+            make_older(node, &mut build(lab.dir.path(), &node.pin));
         };
         thread::scope(|scope| scope.spawn(work).join().unwrap());
         let older = Pinned::look(&node.pin);

@@ -7,6 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use crate::lab::{Lab, soon};
 
@@ -25,6 +27,8 @@ fn socket_in(netns: &str, address: &str) -> UdpSocket {
 /// One datagram gets through, perhaps after ARP has.
 pub fn reaches(lab: &Lab) -> bool {
     let (from, to) = sockets(lab);
+    // Another one is sent soon.
+    to.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let mut buffer = [0; 64];
     soon(|| from.send(b"hello").is_ok() && to.recv(&mut buffer).is_ok())
 }
@@ -53,8 +57,14 @@ fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
     let from = socket_in(&lab.a.container, "10.250.1.1:0");
     let to = socket_in(&lab.b.container, "10.250.1.2:0");
     from.connect(to.local_addr().unwrap()).unwrap();
-    to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    patient(&to);
     (from, to)
+}
+
+/// A receiver that may have to wait for a busy machine, and whose datagrams wait for it meanwhile.
+fn patient(to: &UdpSocket) {
+    to.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    setsockopt(to, RcvBufForce, &(16 << 20)).unwrap();
 }
 
 /// Sends from container a to container b while `work` is done: how many datagrams were sent, and how many did not
@@ -70,7 +80,7 @@ pub fn loss_both_ways_while(lab: &Lab, work: impl FnOnce()) -> [(u32, u32); 2] {
     let (from, to) =
         (socket_in(&lab.b.container, "10.250.1.2:0"), socket_in(&lab.a.container, "10.250.1.1:0"));
     from.connect(to.local_addr().unwrap()).unwrap();
-    to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    patient(&to);
     let mut there = (0, 0);
     let back = stream((from, to), || there = stream(sockets(lab), work));
     [there, back]

@@ -13,8 +13,8 @@ use mptm::apply::apply;
 use mptm::config::model::Mode;
 use mptm::kernel::linux::{BpfDataPlane, LinuxNetwork};
 use mptm::kernel::{
-    Build, DataPlane, Entries, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route,
-    Setting,
+    Build, DataPlane, Each, Feature, KernelError, Link, Map, Netns, Network, PinnedLink, Program, Route,
+    Setting, Sizes,
 };
 use mptm::mac::MacAddr;
 use mptm::plan::plan;
@@ -73,8 +73,17 @@ impl DataPlane for Refusing<BpfDataPlane> {
         self.inner.meta()
     }
     // Making and replacing a data plane is all or nothing by itself: it is never half done.
-    fn create(&mut self, meta: &[u8]) -> Result_<()> {
-        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.create(meta))
+    fn sizes(&self) -> Result_<Sizes> {
+        self.inner.sizes()
+    }
+    fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result_<()> {
+        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.create(meta, sizes))
+    }
+    fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result_<()> {
+        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.resize(meta, sizes))
+    }
+    fn can_restore(&self) -> bool {
+        self.inner.can_restore()
     }
     fn replace_programs(&mut self, meta: &[u8]) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.replace_programs(meta))
@@ -82,8 +91,8 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn restore_programs(&mut self, meta: &[u8]) -> Result_<()> {
         self.refusal.pass(|| self.inner.restore_programs(meta))
     }
-    fn migrate(&mut self, meta: &[u8]) -> Result_<()> {
-        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.migrate(meta))
+    fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result_<()> {
+        Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.migrate(meta, sizes))
     }
     fn restore_link(&mut self, name: &str, program: Program) -> Result_<bool> {
         self.refusal.pass(|| self.inner.restore_link(name, program))
@@ -94,8 +103,8 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn destroy(&mut self) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.destroy())
     }
-    fn entries(&self, map: Map) -> Result_<Entries> {
-        self.inner.entries(map)
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result_<()> {
+        self.inner.each_entry(map, each)
     }
     fn get(&self, map: Map, key: &[u8]) -> Result_<Option<Vec<u8>>> {
         self.inner.get(map, key)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mptm::config::model::Mode;
 use mptm::kernel::abi::{self, ACTIONS, PROGRAM_COUNT, role};
 use mptm::kernel::linux::{BpfDataPlane, TestRun};
-use mptm::kernel::{DataPlane, Map, Program};
+use mptm::kernel::{DataPlane, Map, Program, Sizes};
 use mptm::reason::Reason;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -75,7 +75,10 @@ impl Node {
             namespace,
         };
         let meta = abi::Meta { layout: abi::LAYOUT, ..Default::default() };
-        node.plane.create(meta.as_bytes()).unwrap_or_else(|error| panic!("{error}: {:?}", error.hint));
+        let sizes = Sizes::each(|_| 16_384);
+        node.plane
+            .create(meta.as_bytes(), &sizes)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", error.hint));
         Some(node)
     }
 

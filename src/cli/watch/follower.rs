@@ -1,11 +1,13 @@
 //! One pass of `mptm watch`: what the file and the machine are now, and what the kernel lacks of it.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::apply::carry_out;
 use super::super::error::causes;
-use super::super::{CliError, Global, count};
+use super::super::rejected::{Fingerprint, Rejected};
+use super::super::{CliError, Global, Kernel, count};
 use crate::apply::ApplyError;
 use crate::config::model::Config;
 use crate::kernel::Network;
@@ -34,7 +36,15 @@ pub struct Follower<'a> {
     global: &'a Global,
     log: Log,
     /// As of the last file that was right.
-    config: Config,
+    config: Rc<Config>,
+    /// What that was read from.
+    fingerprint: Fingerprint,
+    /// The last one that was in force.
+    in_force: Rc<Config>,
+    /// An unconfirmed apply has gone back from the file.
+    rejected: bool,
+    /// It is to be applied all the same.
+    insists: bool,
     /// What is wrong with the file since.
     wrong: Option<String>,
     /// The file is another since the last pass that worked.
@@ -50,12 +60,16 @@ impl<'a> Follower<'a> {
     /// Reads the file.
     pub fn start(global: &'a Global, files: &mut Files, log: Log) -> Result<Self, CliError> {
         files.follow();
-        let config = global.load_trusted()?.config;
+        let (config, fingerprint) = read(global)?;
         log.say(Level::Info, "start", &format!("watching {}: {}", global.config.display(), size(&config)));
         Ok(Self {
             global,
             log,
-            config,
+            config: Rc::new(config),
+            fingerprint,
+            in_force: Rc::default(),
+            rejected: false,
+            insists: false,
             wrong: None,
             is_new: true,
             desired: None,
@@ -76,13 +90,16 @@ impl<'a> Follower<'a> {
             loaded = self.load();
         }
         match loaded {
-            Ok(config) => {
+            Ok((config, fingerprint)) => {
                 if self.wrong.take().is_some() {
                     let file = self.global.config.display();
                     self.log.say(Level::Notice, "file", &format!("{file} is right again"));
                 }
-                self.is_new |= config != self.config;
-                self.config = config;
+                if config != *self.config {
+                    self.is_new = true;
+                    self.config = Rc::new(config);
+                }
+                self.fingerprint = fingerprint;
             }
             Err(error) => {
                 let text = error.text();
@@ -95,8 +112,8 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn load(&self) -> Result<Config, CliError> {
-        let config = self.global.load_trusted()?.config;
+    fn load(&self) -> Result<(Config, Fingerprint), CliError> {
+        let (config, fingerprint) = read(self.global)?;
         // Whoever empties a file by accident should not lose the node that way.
         if config.is_empty() && !self.config.is_empty() {
             return Err(CliError::Other {
@@ -104,14 +121,41 @@ impl<'a> Follower<'a> {
                 hint: Some("to take everything down, end watch, and then `mptm down`".into()),
             });
         }
-        Ok(config)
+        Ok((config, fingerprint))
+    }
+
+    /// Somebody wants the file applied, whatever has become of it before.
+    pub fn insist(&mut self) {
+        self.insists = true;
+    }
+
+    /// For the holder of the lock: from a file that an apply has gone back from, back to what was in force. True: and that
+    /// was nothing.
+    fn leaves_alone(&mut self, kernel: &Kernel, complaints: &mut Vec<Line>) -> Result<bool, CliError> {
+        let rejected = Rejected::at(kernel)?;
+        if std::mem::take(&mut self.insists) {
+            rejected.clear();
+        }
+        self.rejected = rejected.exists() && rejected.is(&self.fingerprint);
+        if !self.rejected {
+            return Ok(false);
+        }
+        let file = self.global.config.display();
+        let message = format!(
+            "`mptm apply --confirm` has gone back from what {file} says: what was before stays in force until the file \
+             changes, `mptm apply` applies it, or SIGHUP (systemctl reload) insists"
+        );
+        complaints.push((Level::Warning, "file", message));
+        self.config = Rc::clone(&self.in_force);
+        self.is_new = false;
+        Ok(self.config.is_empty())
     }
 
     /// Looks at everything, and mends what is to be mended; a `full` pass also has the next hops confirmed. True: some of
     /// it did not work, and may with time.
     pub fn pass(&mut self, full: bool) -> bool {
         let (mut complaints, mut changes) = (Vec::new(), Vec::new());
-        if self.config.is_empty() {
+        if self.config.is_empty() && !self.rejected {
             let file = self.global.config.display();
             let message = format!("{file} names no interface and no tunnel: nothing is done until it does");
             self.log.complain(vec![(Level::Warning, "file", message)]);
@@ -142,6 +186,9 @@ impl<'a> Follower<'a> {
         let mut kernel = self.global.kernel()?;
         let _lock = kernel.net.lock(LOCK_WAIT, |_| {})?;
         self.own_nsid = kernel.net.own_nsid().unwrap_or_default();
+        if self.leaves_alone(&kernel, complaints)? {
+            return Ok(false);
+        }
         let mut excluded = BTreeSet::new();
         loop {
             let mut live = kernel.read()?;
@@ -185,6 +232,7 @@ impl<'a> Follower<'a> {
         complaints.extend(partial.left_out.iter().map(|error| (Level::Warning, "machine", left_out(error))));
         complaints.extend(partial.warnings.into_iter().map(|warning| (Level::Warning, "machine", warning)));
         self.is_new = false;
+        self.in_force = Rc::clone(&self.config);
         self.desired = Some(partial.state);
     }
 
@@ -204,6 +252,12 @@ impl<'a> Follower<'a> {
         if self.left_out > 0 {
             status += &format!(", {} left out", self.left_out);
         }
+        if self.rejected {
+            status += &format!(
+                "; an apply has gone back from {}, what was before stays",
+                self.global.config.display()
+            );
+        }
         if self.wrong.is_some() {
             status += &format!("; {} is wrong, what was right before stays", self.global.config.display());
         }
@@ -214,6 +268,11 @@ impl<'a> Follower<'a> {
     pub fn stop(&self) {
         self.log.say(Level::Info, "stop", "no longer watching; what is there goes on forwarding");
     }
+}
+
+fn read(global: &Global) -> Result<(Config, Fingerprint), CliError> {
+    let loaded = global.load_trusted()?;
+    Ok((loaded.config, Fingerprint::of(&loaded.sources)))
 }
 
 fn size(config: &Config) -> String {

@@ -91,6 +91,9 @@ pub fn run(global: &Global, args: &WatchArgs) -> Result<ExitCode, CliError> {
             if reload || is_full {
                 follower.reload(&mut files, reload);
             }
+            if by_signal {
+                follower.insist();
+            }
             let has_failed = follower.pass(is_full || by_signal);
             timing.passed(now, Instant::now(), is_full, has_failed);
             let before = std::mem::replace(&mut status, follower.status());

@@ -7,12 +7,19 @@ use std::path::Path;
 use super::maps::{self, Maps};
 use super::{Fake, World, XdpLink};
 use crate::config::model::Mode;
-use crate::kernel::{AttachedXdp, Build, DataPlane, Entries, KernelError, Map, PinnedLink, Program};
+use crate::kernel::{
+    AttachedXdp, Build, DataPlane, Each, KernelError, Map, PinnedLink, Program, Sizes, Table,
+};
 
 const META: [u8; 4] = [0; 4];
 
 fn refused(what: impl Into<String>, code: i32) -> KernelError {
     KernelError::new(what, io::Error::from_raw_os_error(code))
+}
+
+/// As the real one says it.
+fn too_large(map: Map, entries: u32, code: i32) -> KernelError {
+    refused(format!("cannot make the map {} for {entries} entries", map.name()), code)
 }
 
 impl World {
@@ -36,12 +43,22 @@ impl World {
             }
         }
         let room = self.room.get(&map).copied();
-        self.maps_mut(map)?.put(map, key, value, room).map_err(|error| {
+        let maps = self.maps_mut(map)?;
+        maps.put(map, key, value, room).map_err(|error| {
             let full = matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
             let error = KernelError::new(what(), error);
-            let room = room.unwrap_or(maps::room(map));
+            let room = room.unwrap_or(maps.room(map));
             if full { error.hint(format!("it is full: it has room for {room} entries")) } else { error }
         })
+    }
+
+    /// Refuses maps that are larger than this kernel has memory for.
+    fn allocate(&self, sizes: &Sizes) -> Result<(), KernelError> {
+        let most = self.most_entries.unwrap_or(u32::MAX);
+        match Table::ALL.into_iter().find(|table| sizes[*table] > most) {
+            Some(table) => Err(too_large(table.maps()[0].0, sizes[table], libc::ENOMEM)),
+            None => Ok(()),
+        }
     }
 
     /// Puts programs in the place of the pinned ones, there and in the links; the answer is those.
@@ -109,13 +126,18 @@ impl DataPlane for Fake {
         if self.world().maps.is_none() { Ok(None) } else { self.get(Map::Meta, &META) }
     }
 
-    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+    fn sizes(&self) -> Result<Sizes, KernelError> {
+        Ok(self.world().maps(Map::Meta)?.sizes())
+    }
+
+    fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot load the BPF programs".into())?;
+        world.allocate(sizes)?;
         if world.maps.is_some() {
             return Err(refused(format!("cannot replace {}", self.pin_dir().display()), libc::ENOTEMPTY));
         }
-        let mut maps = Maps::default();
+        let mut maps = Maps::new(*sizes);
         maps.poke(Map::Meta, &META, meta);
         world.maps = Some(maps);
         for program in Program::ALL {
@@ -125,10 +147,27 @@ impl DataPlane for Fake {
         Ok(())
     }
 
-    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+    fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         let mut world = self.world();
         world.change(|| "cannot load the BPF programs".into())?;
-        let mut maps = Maps::default();
+        world.allocate(sizes)?;
+        let mut maps = world
+            .maps(Map::Meta)?
+            .resized(sizes)
+            .map_err(|error| KernelError::new("cannot copy what is there into maps of other sizes", error))?;
+        maps.poke(Map::Meta, &META, meta);
+        let new = Program::ALL.map(|program| (program, world.load(program.name()))).into();
+        let programs = world.exchange(new);
+        world.replaced.clear();
+        world.former = world.maps.replace(maps).map(|old| (old, programs));
+        Ok(())
+    }
+
+    fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
+        let mut world = self.world();
+        world.change(|| "cannot load the BPF programs".into())?;
+        world.allocate(sizes)?;
+        let mut maps = Maps::new(*sizes);
         let old = world.maps.take().ok_or_else(|| refused("cannot migrate", libc::ENOENT))?;
         for map in [Map::Saved, Map::TunnelState, Map::TunnelStats, Map::Actions, Map::Drops] {
             for (key, value) in old.entries(map) {
@@ -166,8 +205,13 @@ impl DataPlane for Fake {
         world.change(|| "cannot load the BPF programs".into())?;
         let new = Program::ALL.map(|program| (program, world.load(program.name()))).into();
         world.replaced = world.exchange(new);
+        world.former = None;
         world.maps_mut(Map::Meta)?.poke(Map::Meta, &META, meta);
         Ok(())
+    }
+
+    fn can_restore(&self) -> bool {
+        !self.world().replaced.is_empty()
     }
 
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
@@ -205,8 +249,10 @@ impl DataPlane for Fake {
         Ok(())
     }
 
-    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
-        Ok(self.world().maps(map)?.entries(map))
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError> {
+        // `each` may ask for more of the world.
+        let entries = self.world().maps(map)?.entries(map);
+        entries.iter().try_for_each(|(key, value)| each(key, value))
     }
 
     fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {

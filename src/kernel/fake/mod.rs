@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
-pub use maps::Maps;
+pub use maps::{Entries, Maps};
 
 use super::{AttachedXdp, Build, Feature, KernelError, Link, Program};
 use crate::config::model::{Mode, Name, NetnsRef};
@@ -58,6 +58,8 @@ pub struct World {
     pub maps: Option<Maps>,
     /// How many entries fit into maps that have less room than the real ones.
     pub room: BTreeMap<super::Map, usize>,
+    /// How many entries any map may have, if memory is scarce.
+    pub most_entries: Option<u32>,
     /// The pinned programs.
     pub pinned: BTreeMap<Program, u32>,
     /// What `replace_programs` took out.
@@ -89,6 +91,7 @@ impl Default for World {
             solicited: Vec::new(),
             maps: None,
             room: BTreeMap::new(),
+            most_entries: None,
             pinned: BTreeMap::new(),
             replaced: BTreeMap::new(),
             former: None,

@@ -10,26 +10,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{
-    ErrorKind, Link, MapCore, MapFlags, MapHandle, OpenObject, ProgramHandle, RingBufferBuilder,
-};
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle, RingBufferBuilder};
 
 use zerocopy::FromBytes;
 
 use super::bpf_calls::{self, TestRun};
 use super::cpus::cpus;
 use super::generation::{Changing, Generation};
-use super::libbpf::{capture_libbpf, cause, explain_load_failure, take_libbpf_log};
+use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
+use super::load::Maps;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use crate::config::model::Mode;
-use crate::kernel::data_plane::{Build, DataPlane, Entries, Map, PinnedLink, Program};
-use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
-use crate::kernel::{KernelError, abi};
+use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program};
+use crate::kernel::{KernelError, Sizes, Table, abi};
 
 /// How long one wait for packets may take.
 const EVENT_WAIT: Duration = Duration::from_millis(200);
+
+/// Programs that were pinned, and the map `meta` that was pinned with them: other maps come with another one.
+pub(super) struct Replaced {
+    programs: Vec<(Program, ProgramHandle)>,
+    meta: u32,
+}
 
 /// The data plane below one pin directory.
 pub struct BpfDataPlane {
@@ -37,9 +40,9 @@ pub struct BpfDataPlane {
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
     /// Opened by the first change.
     generation: OnceCell<Generation>,
-    /// The programs that `replace_programs` took out.
-    pub(super) replaced: Vec<(Program, ProgramHandle)>,
-    /// What `migrate` took out.
+    /// What `replace_programs` took out.
+    pub(super) replaced: Option<Replaced>,
+    /// What `migrate` or `resize` took out.
     pub(super) former: Option<Former>,
 }
 
@@ -51,7 +54,7 @@ impl BpfDataPlane {
             pins: Pins::new(pin_dir),
             maps: Mutex::default(),
             generation: OnceCell::new(),
-            replaced: Vec::new(),
+            replaced: None,
             former: None,
         }
     }
@@ -67,8 +70,18 @@ impl BpfDataPlane {
     /// Keeps the programs that are pinned now, for `restore_programs`: another process is about to replace them. Where
     /// one is missing, there is nothing to go back to.
     pub fn hold_programs(&mut self) {
-        let held = Program::ALL.iter().map(|program| Ok((*program, self.program(*program)?)));
-        self.replaced = held.collect::<Result<_, KernelError>>().unwrap_or_default();
+        self.replaced = self.replaceable().ok();
+    }
+
+    fn replaceable(&self) -> Result<Replaced, KernelError> {
+        let programs = Program::ALL.iter().map(|program| Ok((*program, self.program(*program)?)));
+        Ok(Replaced { programs: programs.collect::<Result<_, KernelError>>()?, meta: self.meta_id()? })
+    }
+
+    /// The id of the pinned map `meta`.
+    fn meta_id(&self) -> Result<u32, KernelError> {
+        let info = self.map(Map::Meta)?.info();
+        Ok(info.map_err(|error| KernelError::new("cannot look at the map meta", cause(&error)))?.info.id)
     }
 
     fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
@@ -85,36 +98,11 @@ impl BpfDataPlane {
         Ok(handle)
     }
 
-    fn program(&self, program: Program) -> Result<ProgramHandle, KernelError> {
+    pub(super) fn program(&self, program: Program) -> Result<ProgramHandle, KernelError> {
         let path = self.pins.program(program.name());
         ProgramHandle::from_pinned_path(&path).map_err(|error| {
             KernelError::new(format!("cannot open the program {}", path.display()), cause(&error))
         })
-    }
-
-    /// Loads the object; its maps are new, or those of `reuse`.
-    fn load<'o>(
-        &self,
-        object: &'o mut MaybeUninit<OpenObject>,
-        reuse: Option<&Pins>,
-    ) -> Result<MptmSkel<'o>, KernelError> {
-        take_libbpf_log();
-        let mut open =
-            MptmSkelBuilder::default().open(object).map_err(|error| explain_load_failure(&error))?;
-        let cpus = self.possible_cpus()?;
-        open.maps
-            .cpus
-            .set_max_entries(cpus)
-            .map_err(|error| KernelError::new("cannot size the map cpus", cause(&error)))?;
-        if let Some(pins) = reuse {
-            for mut map in open.open_object_mut().maps_mut() {
-                let path = pins.map(&map.name().to_string_lossy());
-                map.reuse_pinned_map(&path).map_err(|error| {
-                    KernelError::new(format!("cannot use the map {} again", path.display()), cause(&error))
-                })?;
-            }
-        }
-        open.load().map_err(|error| explain_load_failure(&error))
     }
 
     /// Runs a pinned program once over `frame`, as if it had come in by device `ifindex`, and lets the counters move.
@@ -156,22 +144,6 @@ impl BpfDataPlane {
         Ok(())
     }
 
-    /// Makes new maps and programs, pinned in a directory of their own.
-    pub(super) fn load_into(&self, pins: &Pins, meta: &[u8]) -> Result<(), KernelError> {
-        let mut object = MaybeUninit::uninit();
-        let mut skel = self.load(&mut object, None)?;
-        for mut map in skel.object_mut().maps_mut() {
-            let path = pins.map(&map.name().to_string_lossy());
-            map.pin(&path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
-        }
-        Self::pin_programs(&skel, pins, "")?;
-        skel.maps
-            .meta
-            .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
-            .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))
-    }
-
     /// To be held while a map is changed: what the programs keep of flows does not hold any more. Maps of older layouts
     /// have none.
     fn changing(&self, map: Map) -> Result<Option<Changing<'_>>, KernelError> {
@@ -190,20 +162,15 @@ impl BpfDataPlane {
         Ok(self.generation.get().map(Generation::change))
     }
 
+    /// Programs have been put in the place of others, which may have kept what is in other maps.
+    pub(super) fn forget_flows(&self) -> Result<(), KernelError> {
+        self.changing(Map::Meta).map(drop)
+    }
+
     /// Other maps are pinned now.
     pub(super) fn forget_maps(&mut self) {
         self.generation = OnceCell::new();
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-    }
-
-    fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
-        for mut program in skel.object().progs_mut() {
-            let path = pins.program(&(program.name().to_string_lossy() + suffix));
-            program
-                .pin(&path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
-        }
-        Ok(())
     }
 
     /// The pins of the live links that run one of the pinned programs, and which.
@@ -285,7 +252,8 @@ impl BpfDataPlane {
     /// Puts programs that were replaced back into pins and links.
     fn put_back(&mut self, users: &[(PathBuf, Program)]) -> Result<(), KernelError> {
         self.drop_new_programs();
-        for (program, handle) in std::mem::take(&mut self.replaced) {
+        let replaced = self.replaced.take().map(|replaced| replaced.programs).unwrap_or_default();
+        for (program, handle) in replaced {
             let path = self.pins.program(&format!("{}-new", program.name()));
             bpf_calls::pin(&handle, &path)
                 .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
@@ -357,9 +325,21 @@ impl DataPlane for BpfDataPlane {
         self.get(Map::Meta, &0_u32.to_ne_bytes())
     }
 
-    fn create(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+    fn sizes(&self) -> Result<Sizes, KernelError> {
+        let mut sizes = Sizes::default();
+        for table in Table::ALL {
+            let (map, _) = table.maps()[0];
+            // One that an older mptm did not have is made by the next one that has.
+            if self.pins.map(map.name()).exists() {
+                sizes[table] = self.map(map)?.max_entries();
+            }
+        }
+        Ok(sizes)
+    }
+
+    fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         let staging = self.pins.make_staging()?;
-        let result = self.load_into(&staging, meta).and_then(|()| {
+        let result = self.load_into(&staging, meta, &Maps::new(sizes)).and_then(|()| {
             if self.pins.root().exists() {
                 fs::remove_dir(self.pins.root()).map_err(|error| {
                     KernelError::new(format!("cannot replace {}", self.pins.root().display()), error)
@@ -376,8 +356,12 @@ impl DataPlane for BpfDataPlane {
         result
     }
 
-    fn migrate(&mut self, meta: &[u8]) -> Result<(), KernelError> {
-        self.migrate_to_own_layout(meta)
+    fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
+        self.resize_maps(meta, sizes)
+    }
+
+    fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
+        self.migrate_to_own_layout(meta, sizes)
     }
 
     fn restore_link(&mut self, name: &str, program: Program) -> Result<bool, KernelError> {
@@ -386,20 +370,18 @@ impl DataPlane for BpfDataPlane {
 
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         self.drop_new_programs();
-        let before = Program::ALL
-            .iter()
-            .map(|p| Ok((*p, self.program(*p)?)))
-            .collect::<Result<Vec<_>, KernelError>>()?;
+        let before = self.replaceable()?;
         let loaded = (|| {
             let mut object = MaybeUninit::uninit();
-            let skel = self.load(&mut object, Some(&self.pins))?;
+            let skel = self.load(&mut object, &Maps::pinned())?;
             Self::pin_programs(&skel, &self.pins, "-new")
         })();
         if let Err(error) = loaded {
             self.drop_new_programs();
             return Err(error);
         }
-        self.replaced = before;
+        self.replaced = Some(before);
+        self.former = None;
         let users = self.users()?;
         let swapped =
             self.swap_programs(&users).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
@@ -409,11 +391,16 @@ impl DataPlane for BpfDataPlane {
         })
     }
 
+    fn can_restore(&self) -> bool {
+        let replaced = self.replaced.as_ref();
+        replaced.is_some_and(|replaced| self.meta_id().is_ok_and(|meta| meta == replaced.meta))
+    }
+
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
         if let Some(former) = self.former.take() {
             return self.migrate_back(&former);
         }
-        if self.replaced.is_empty() {
+        if !self.can_restore() {
             return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
         }
         let users = self.users()?;
@@ -423,7 +410,7 @@ impl DataPlane for BpfDataPlane {
 
     fn destroy(&mut self) -> Result<(), KernelError> {
         self.forget_maps();
-        self.replaced.clear();
+        self.replaced = None;
         self.former = None;
         // Renamed first: whoever is interrupted in the middle leaves nothing that looks like a data plane.
         let staging = self.pins.staging();
@@ -440,15 +427,17 @@ impl DataPlane for BpfDataPlane {
         self.clear_leftovers()
     }
 
-    fn entries(&self, map: Map) -> Result<Entries, KernelError> {
+    fn each_entry(&self, map: Map, each: Each<'_>) -> Result<(), KernelError> {
         let handle = self.map(map)?;
-        let mut entries = Entries::new();
         let (key_size, value_size) = (handle.key_size() as usize, handle.value_size() as usize);
+        let mut result = Ok(());
         bpf_calls::each_entry(&*handle, key_size, value_size, |key, value| {
-            entries.push((key.to_vec(), value.to_vec()));
+            if result.is_ok() {
+                result = each(key, value);
+            }
         })
         .map_err(|error| KernelError::new(format!("cannot read the map {}", map.name()), error))?;
-        Ok(entries)
+        result
     }
 
     fn get(&self, map: Map, key: &[u8]) -> Result<Option<Vec<u8>>, KernelError> {
@@ -467,15 +456,15 @@ impl DataPlane for BpfDataPlane {
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
         let handle = self.map(map)?;
         let _changing = self.changing(map)?;
-        handle.update(key, value, MapFlags::ANY).map_err(|error| {
-            let full = matches!(cause(&error).raw_os_error(), Some(libc::E2BIG | libc::ENOSPC));
-            let error = KernelError::new(format!("cannot write to the map {}", map.name()), cause(&error));
-            if full {
-                error.hint(format!("it is full: it has room for {} entries", handle.max_entries()))
-            } else {
-                error
-            }
-        })
+        handle.update(key, value, MapFlags::ANY).map_err(|error| not_written(map, &handle, cause(&error)))
+    }
+
+    fn put_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        let handle = self.map(map).map_err(|error| (0, error))?;
+        let _changing = self.changing(map).map_err(|error| (0, error))?;
+        let (keys, values) = entries.parts();
+        bpf_calls::update_batch(&*handle, keys, values, entries.len())
+            .map_err(|(done, error)| (done, not_written(map, &handle, error)))
     }
 
     fn put_per_cpu(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
@@ -498,6 +487,14 @@ impl DataPlane for BpfDataPlane {
             }
             _ => Ok(()),
         }
+    }
+
+    fn delete_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
+        let handle = self.map(map).map_err(|error| (0, error))?;
+        let _changing = self.changing(map).map_err(|error| (0, error))?;
+        bpf_calls::delete_batch(&*handle, entries.parts().0, entries.len()).map_err(|(done, error)| {
+            (done, KernelError::new(format!("cannot delete from the map {}", map.name()), error))
+        })
     }
 
     fn links(&self) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
@@ -581,6 +578,19 @@ impl DataPlane for BpfDataPlane {
         let handle = ProgramHandle::from_prog_id(id)
             .map_err(|error| KernelError::new(format!("cannot look at BPF program {id}"), cause(&error)))?;
         Ok(handle.name().to_string_lossy().into_owned())
+    }
+}
+
+/// Why a value could not be written.
+fn not_written(map: Map, handle: &MapHandle, error: io::Error) -> KernelError {
+    let code = error.raw_os_error();
+    let error = KernelError::new(format!("cannot write to the map {}", map.name()), error);
+    match code {
+        Some(libc::E2BIG | libc::ENOSPC) => {
+            error.hint(format!("it is full: it has room for {} entries", handle.max_entries()))
+        }
+        Some(libc::ENOMEM) => error.hint(NO_MEMORY),
+        _ => error,
     }
 }
 

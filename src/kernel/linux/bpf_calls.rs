@@ -116,7 +116,7 @@ pub fn test_run(program: impl AsFd, frame: &[u8], ifindex: u32) -> io::Result<Te
     Ok(TestRun { action: opts.retval, frame: out })
 }
 
-/// BPF_MAP_LOOKUP_BATCH: hands over every entry of a hash or a trie. libbpf-rs's own iterator takes a batch that is not
+/// BPF_MAP_LOOKUP_BATCH: hands over every entry of a hash, a trie or an array. libbpf-rs's own iterator takes a batch that is not
 /// full for the last one, which it need not be: the kernel copies a hash bucket by bucket.
 pub fn each_entry(
     map: impl AsFd,
@@ -125,17 +125,14 @@ pub fn each_entry(
     mut each: impl FnMut(&[u8], &[u8]),
 ) -> io::Result<()> {
     let mut room = BATCH;
+    let mut keys = vec![0; room * key_size];
+    let mut values = vec![0; room * value_size];
     // Where to go on: a bucket's number for a hash, a key for a trie.
     let mut from: Option<Vec<u8>> = None;
     loop {
         let mut next = vec![0; key_size.max(4)];
-        let mut keys = vec![0; room * key_size];
-        let mut values = vec![0; room * value_size];
         let mut count = u32::try_from(room).unwrap_or(u32::MAX);
-        let opts = libbpf_sys::bpf_map_batch_opts {
-            sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
-            ..Default::default()
-        };
+        let opts = batch_opts();
         let at = from.as_mut().map_or(std::ptr::null_mut(), Vec::as_mut_ptr);
         // SAFETY: `keys` and `values` have room for `count` entries, `next` and `at` for a key or a bucket's number.
         let result = check(unsafe {
@@ -157,6 +154,8 @@ pub fn each_entry(
                 // A bucket has more entries than that.
                 Some(libc::ENOSPC) => {
                     room *= 2;
+                    keys.resize(room * key_size, 0);
+                    values.resize(room * value_size, 0);
                     continue;
                 }
                 _ => return Err(error),
@@ -175,4 +174,82 @@ pub fn each_entry(
 }
 
 /// How many entries one call asks for at first.
-const BATCH: usize = 4096;
+pub const BATCH: usize = 4096;
+
+/// BPF_MAP_UPDATE_BATCH, of any number of entries, whose keys and values lie one after the other. An error comes with the
+/// number of entries that were written before it.
+pub fn update_batch(
+    map: impl AsFd,
+    keys: &[u8],
+    values: &[u8],
+    total: usize,
+) -> Result<(), (usize, io::Error)> {
+    let (key_size, value_size) = (keys.len() / total.max(1), values.len() / total.max(1));
+    in_batches(total, |from, count| {
+        let opts = batch_opts();
+        // SAFETY: behind both pointers are at least `count` keys and values of the sizes that the map has.
+        check(unsafe {
+            libbpf_sys::bpf_map_update_batch(
+                map.as_fd().as_raw_fd(),
+                keys[from * key_size..].as_ptr().cast(),
+                values[from * value_size..].as_ptr().cast(),
+                count,
+                &raw const opts,
+            )
+        })
+    })
+}
+
+/// BPF_MAP_DELETE_BATCH, in the same way. Entries that are not there are passed over.
+pub fn delete_batch(map: impl AsFd, keys: &[u8], total: usize) -> Result<(), (usize, io::Error)> {
+    let key_size = keys.len() / total.max(1);
+    let mut from = 0;
+    loop {
+        let deleted = in_batches(total - from, |at, count| {
+            let opts = batch_opts();
+            // SAFETY: behind the pointer are at least `count` keys of the size that the map has.
+            check(unsafe {
+                libbpf_sys::bpf_map_delete_batch(
+                    map.as_fd().as_raw_fd(),
+                    keys[(from + at) * key_size..].as_ptr().cast(),
+                    count,
+                    &raw const opts,
+                )
+            })
+        });
+        match deleted {
+            Ok(()) => return Ok(()),
+            Err((done, error)) if error.raw_os_error() == Some(libc::ENOENT) => from += done + 1,
+            Err((done, error)) => return Err((from + done, error)),
+        }
+    }
+}
+
+fn batch_opts() -> libbpf_sys::bpf_map_batch_opts {
+    libbpf_sys::bpf_map_batch_opts {
+        sz: size_of::<libbpf_sys::bpf_map_batch_opts>() as _,
+        ..Default::default()
+    }
+}
+
+/// The kernel's answer to a batch that such a map has none of; its own number, ENOTSUPP, which libc does not know.
+const NOT_SUPPORTED: i32 = 524;
+
+/// Calls `call` with where to begin and how many to do, which becomes how many were done, until all are.
+fn in_batches(
+    total: usize,
+    mut call: impl FnMut(usize, &mut u32) -> io::Result<i32>,
+) -> Result<(), (usize, io::Error)> {
+    let mut done = 0;
+    while done < total {
+        let mut count = (total - done).min(BATCH) as u32;
+        match call(done, &mut count) {
+            Ok(_) => done += count as usize,
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            // Nothing was counted.
+            Err(error) if error.raw_os_error() == Some(NOT_SUPPORTED) => return Err((done, error)),
+            Err(error) => return Err((done + count as usize, error)),
+        }
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ use libbpf_rs::{PrintLevel, libbpf_sys};
 
 use super::bpf_calls;
 use super::pins::RIGHTS;
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, Map, Sizes};
 
 /// The system's error below libbpf-rs's own, which gives it out in its text only.
 pub fn cause(error: &libbpf_rs::Error) -> io::Error {
@@ -17,12 +17,25 @@ pub fn cause(error: &libbpf_rs::Error) -> io::Error {
     code.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error)
 }
 
-/// Why the kernel would not take the programs.
-pub fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
+/// Why the kernel would not take the programs, or would not make maps of these sizes for them.
+pub fn explain_load_failure(error: &libbpf_rs::Error, sizes: Option<&Sizes>) -> KernelError {
+    let log = take_libbpf_log();
+    let size = map_that_failed(&log).and_then(|map| Some((map, sizes?.of(map)?)));
+    if let Some((map, size)) = size {
+        let error =
+            KernelError::new(format!("cannot make the map {} for {size} entries", map.name()), cause(error));
+        return match error.source.as_ref().and_then(io::Error::raw_os_error) {
+            Some(libc::EPERM) => error.hint(RIGHTS),
+            Some(libc::EMFILE) => error.hint(OPEN_FILES),
+            Some(libc::ENOMEM) => error.hint(NO_MEMORY),
+            _ => error
+                .hint("no map of this kernel can be so large: spread tunnels and routes over several nodes"),
+        };
+    }
     let error = KernelError::new("cannot load the BPF programs", cause(error));
     match error.source.as_ref().and_then(io::Error::raw_os_error) {
         Some(libc::EPERM) => return error.hint(RIGHTS),
-        Some(libc::EMFILE) => return error.hint("it takes some 50 open files: see `ulimit -n`"),
+        Some(libc::EMFILE) => return error.hint(OPEN_FILES),
         _ => {}
     }
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
@@ -37,10 +50,20 @@ pub fn explain_load_failure(error: &libbpf_rs::Error) -> KernelError {
             "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 5.18 or later"
         ));
     }
-    let log = take_libbpf_log();
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = &lines[lines.len().saturating_sub(12)..];
     error.hint(format!("kernel {release}; libbpf said:\n{}", tail.join("\n")))
+}
+
+/// What to do about ENOMEM.
+pub const NO_MEMORY: &str = "there is not so much memory: see `free`, and memory.max of the cgroup; fewer tunnels or routes take less";
+/// What to do about EMFILE.
+const OPEN_FILES: &str = "it takes some 50 open files: see `ulimit -n`";
+
+/// The map that libbpf could not make, if that is why it gave up.
+fn map_that_failed(log: &str) -> Option<Map> {
+    let line = log.lines().rev().find(|line| line.contains("failed to create"))?;
+    Map::named(line.split('\'').nth(1)?)
 }
 
 static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());

@@ -8,16 +8,17 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, MapType, ProgramHandle};
+use libbpf_rs::{Link, MapCore, MapHandle, ProgramHandle};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use super::bpf::BpfDataPlane;
 use super::bpf_calls;
+use super::copy::copy;
 use super::libbpf::cause;
+use super::load::Maps;
 use super::pins::Pins;
-use crate::kernel::KernelError;
-use crate::kernel::abi;
 use crate::kernel::data_plane::{Map, Program};
+use crate::kernel::{KernelError, Sizes, abi};
 
 /// Maps and programs that were pinned, by the names of their pins.
 pub(super) struct Former {
@@ -34,21 +35,18 @@ const FROZEN: [(Map, usize, usize); 2] = [
 /// What is carried over as far as it goes: fields are only ever added at the end.
 const GROWING: [Map; 4] = [Map::TunnelState, Map::TunnelStats, Map::Actions, Map::Drops];
 
-/// What the old programs may send of a tunnel's sequence numbers until the new ones take over.
-const SENT_MEANWHILE: u32 = 1 << 20;
-
 impl BpfDataPlane {
-    pub(super) fn migrate_to_own_layout(&mut self, meta: &[u8]) -> Result<(), KernelError> {
+    pub(super) fn migrate_to_own_layout(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         let former = Former::open(&self.pins)?;
         former.check(&self.pins)?;
         let staging = self.pins.make_staging()?;
         let result = self
-            .load_into(&staging, meta)
+            .load_into(&staging, meta, &Maps::new(sizes))
             .and_then(|()| former.carry_over(&staging))
             .and_then(|()| self.pins.make())
             .and_then(|()| exchange(&self.pins, &staging, ["programs", "maps"]));
         self.forget_maps();
-        self.replaced.clear();
+        self.replaced = None;
         // Whichever of them did not make it.
         let removed = staging.remove();
         result?;
@@ -64,12 +62,13 @@ impl BpfDataPlane {
         self.forget_maps();
         staging.remove()?;
         result?;
-        users.iter().try_for_each(|(path, program)| self.update(path, *program))
+        users.iter().try_for_each(|(path, program)| self.update(path, *program))?;
+        self.forget_flows()
     }
 
     /// Gives a link the program that it had before the migration; false: it is not at hand.
     pub(super) fn give_back(&self, name: &str, program: Program) -> Result<bool, KernelError> {
-        let former = self.former.as_ref().and_then(|former| former.programs.get(program.name()));
+        let former = self.former.as_ref().and_then(|former| former.program(program));
         let Some(former) = former else { return Ok(false) };
         let path = if program == Program::Flood { self.pins.flood_link(name) } else { self.pins.link(name) };
         let what = || format!("cannot give {} its old program back", path.display());
@@ -80,7 +79,15 @@ impl BpfDataPlane {
 }
 
 impl Former {
-    fn open(pins: &Pins) -> Result<Self, KernelError> {
+    pub(super) fn map(&self, map: Map) -> Option<&MapHandle> {
+        self.maps.get(map.name())
+    }
+
+    pub(super) fn program(&self, program: Program) -> Option<&ProgramHandle> {
+        self.programs.get(program.name())
+    }
+
+    pub(super) fn open(pins: &Pins) -> Result<Self, KernelError> {
         let cannot =
             |path: &PathBuf, error| KernelError::new(format!("cannot open {}", path.display()), error);
         let mut former = Self { maps: BTreeMap::new(), programs: BTreeMap::new() };
@@ -114,11 +121,10 @@ impl Former {
     fn carry_over(&self, to: &Pins) -> Result<(), KernelError> {
         for map in [Map::Saved].into_iter().chain(GROWING) {
             let Some(old) = self.maps.get(map.name()) else { continue };
-            let failed = |error: &libbpf_rs::Error| {
-                KernelError::new(format!("cannot carry over the map {}", map.name()), cause(error))
-            };
-            let new = MapHandle::from_pinned_path(to.map(map.name())).map_err(|error| failed(&error))?;
-            copy(map, old, &new).map_err(|error| failed(&error))?;
+            let failed = |error| KernelError::new(format!("cannot carry over the map {}", map.name()), error);
+            let new =
+                MapHandle::from_pinned_path(to.map(map.name())).map_err(|error| failed(cause(&error)))?;
+            copy(map, old, &new).map_err(failed)?;
         }
         Ok(())
     }
@@ -135,43 +141,9 @@ impl Former {
     }
 }
 
-/// Copies what both have room for; what a value has grown by is zero.
-fn copy(map: Map, old: &MapHandle, new: &MapHandle) -> libbpf_rs::Result<()> {
-    let size = new.value_size() as usize;
-    let is_array = matches!(old.map_type(), MapType::Array | MapType::PercpuArray);
-    let per_cpu = matches!(old.map_type(), MapType::PercpuArray | MapType::PercpuHash);
-    for key in old.keys() {
-        let index = key.first_chunk().map_or(0, |first| u32::from_ne_bytes(*first));
-        if is_array && index >= new.max_entries() {
-            continue;
-        }
-        if per_cpu {
-            let Some(mut values) = old.lookup_percpu(&key, MapFlags::ANY)? else { continue };
-            if values.iter().flatten().all(|byte| *byte == 0) {
-                continue;
-            }
-            values.iter_mut().for_each(|value| value.resize(size, 0));
-            new.update_percpu(&key, &values, MapFlags::ANY)?;
-        } else {
-            let Some(mut value) = old.lookup(&key, MapFlags::ANY)? else { continue };
-            if is_array && value.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            value.resize(size, 0);
-            if map == Map::TunnelState
-                && let Some(sent) = value.first_chunk_mut()
-            {
-                *sent = u32::from_ne_bytes(*sent).wrapping_add(SENT_MEANWHILE).to_ne_bytes();
-            }
-            new.update(&key, &value, MapFlags::ANY)?;
-        }
-    }
-    Ok(())
-}
-
 /// Exchanges directories of pins, each in one step, in this order. Whoever is interrupted in between has maps of the old
 /// layout, and so migrates again.
-fn exchange(one: &Pins, other: &Pins, directories: [&str; 2]) -> Result<(), KernelError> {
+pub(super) fn exchange(one: &Pins, other: &Pins, directories: [&str; 2]) -> Result<(), KernelError> {
     let swap = |name: &str| {
         let (one, other) = (one.root().join(name), other.root().join(name));
         renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).map_err(|error| {

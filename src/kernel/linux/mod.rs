@@ -2,12 +2,14 @@
 
 mod bpf;
 mod bpf_calls;
+mod copy;
 mod cpus;
 mod ethtool;
 mod events;
 mod generation;
 mod libbpf;
 mod links;
+mod load;
 mod lock;
 mod migrate;
 mod netlink;
@@ -15,9 +17,11 @@ mod netns;
 mod network;
 mod peers;
 mod pins;
+mod resize;
 mod rights;
 mod routes;
 mod settings;
+mod sockets;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;

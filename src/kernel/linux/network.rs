@@ -1,7 +1,7 @@
 //! The real network: rtnetlink, ethtool and sysctls, of this and other namespaces.
 //!
-//! Nothing of another namespace is kept between questions. A socket or an open file would keep a deleted namespace
-//! alive, with the veths in it, and one that is made anew under the same name would be taken for the old one.
+//! Of another namespace a socket is kept between questions, until `let_go`: a socket keeps a deleted namespace alive, with
+//! the veths in it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -17,6 +17,7 @@ use super::lock::Holder;
 use super::netlink::{Connection, errno};
 use super::netns::{NetnsFile, NetnsLock, cannot_enter, others};
 use super::peers::Peers;
+use super::sockets::{self, Sockets};
 use super::{ethtool, links, peers, routes, settings};
 use crate::config::model::NetnsRef;
 use crate::kernel::{Feature, KernelError, Link, Netns, Network, Route, Setting, refused};
@@ -27,6 +28,7 @@ use crate::mac::MacAddr;
 pub struct LinuxNetwork {
     home: NetnsFile,
     managed: Mutex<Connection>,
+    others: Mutex<Sockets>,
     peers: Mutex<Peers>,
     cookies: Mutex<Option<Cookies>>,
 }
@@ -51,7 +53,13 @@ impl LinuxNetwork {
         let home = NetnsFile::own().map_err(cannot)?;
         let managed =
             Connection::open().map_err(|error| refused("cannot open an rtnetlink socket", error))?;
-        Ok(Self { home, managed: Mutex::new(managed), peers: Mutex::default(), cookies: Mutex::default() })
+        Ok(Self {
+            home,
+            managed: Mutex::new(managed),
+            others: Mutex::default(),
+            peers: Mutex::default(),
+            cookies: Mutex::default(),
+        })
     }
 
     /// Lets no other mptm change anything in the managed namespace, once those that do are done. Two that change the same
@@ -92,6 +100,10 @@ impl LinuxNetwork {
         self.managed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn others(&self) -> MutexGuard<'_, Sockets> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the file of another namespace; None if it is the managed one.
     fn other(&self, netns: &Netns) -> Result<Option<NetnsFile>, KernelError> {
         let Some(reference) = netns else { return Ok(None) };
@@ -107,13 +119,19 @@ impl LinuxNetwork {
         question: impl FnOnce(&mut Connection) -> io::Result<T>,
     ) -> Result<T, KernelError> {
         let cannot = |error| refused(what() + &in_netns(netns), error);
-        match (netns, self.other(netns)?) {
-            (Some(reference), Some(file)) => {
-                let opened = file.run(Connection::open).map_err(|error| cannot_enter(reference, error))?;
-                opened.and_then(|mut connection| question(&mut connection)).map_err(cannot)
-            }
-            _ => question(&mut self.managed()).map_err(cannot),
+        if let Some(reference) = netns
+            && let Some(inside) = self.others().of(reference, &self.home)?
+        {
+            return question(inside).map_err(cannot);
         }
+        question(&mut self.managed()).map_err(cannot)
+    }
+
+    /// The cookie of a namespace that may be a stranger's: no socket of it is kept.
+    fn cookie_of(&self, reference: &NetnsRef) -> Result<u64, KernelError> {
+        let netns = NetnsFile::open(&reference.path()).map_err(|error| cannot_enter(reference, error))?;
+        let socket = sockets::open(&netns, reference)?;
+        cookie(&socket).map_err(|error| refused(NO_COOKIE, error))
     }
 
     /// Does something inside a namespace, on whatever thread.
@@ -156,7 +174,7 @@ impl Network for LinuxNetwork {
 
     fn find_peer(&self, link: &Link) -> Result<Option<(Netns, Link)>, KernelError> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.find(&mut self.managed(), &self.home, link)
+        peers.find(&mut self.managed(), &mut self.others(), &self.home, link)
     }
 
     fn route(&self, to: IpAddr, from: Option<IpAddr>, ifindex: u32) -> Result<Option<Route>, KernelError> {
@@ -225,7 +243,7 @@ impl Network for LinuxNetwork {
     }
 
     fn netns_cookie(&self, netns: &Netns) -> Result<u64, KernelError> {
-        self.ask(netns, || "cannot read the cookie of the network namespace".into(), |inside| cookie(inside))
+        self.ask(netns, || NO_COOKIE.into(), |inside| cookie(inside))
     }
 
     fn find_netns(&self, cookie: u64) -> Result<Option<Netns>, KernelError> {
@@ -235,22 +253,26 @@ impl Network for LinuxNetwork {
         let mut cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(seen) = cookies.as_ref().filter(|seen| seen.at.elapsed() < GONE_FOR) {
             let Some(reference) = seen.places.get(&cookie) else { return Ok(None) };
-            let netns = Some(reference.clone());
-            if self.netns_cookie(&netns).is_ok_and(|now| now == cookie) {
-                return Ok(Some(netns));
+            if self.cookie_of(reference).is_ok_and(|now| now == cookie) {
+                return Ok(Some(Some(reference.clone())));
             }
         }
         let mut seen = Cookies { at: Instant::now(), places: HashMap::new() };
         for reference in others(&self.home) {
             // What vanishes meanwhile, or may not be entered, is passed over.
-            let netns = Some(reference.clone());
-            if let Ok(cookie) = self.netns_cookie(&netns) {
+            if let Ok(cookie) = self.cookie_of(&reference) {
                 seen.places.entry(cookie).or_insert(reference);
             }
         }
         Ok(cookies.insert(seen).places.get(&cookie).cloned().map(Some))
     }
+
+    fn let_go(&self) {
+        self.others().close();
+    }
 }
+
+const NO_COOKIE: &str = "cannot read the cookie of the network namespace";
 
 /// What to append to an error about a device of another namespace.
 fn in_netns(netns: &Netns) -> String {

@@ -11,7 +11,8 @@ use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 
 use super::links;
 use super::netlink::{Connection, unexpected};
-use super::netns::{NAMED, NetnsFile, cannot_enter, others};
+use super::netns::{NAMED, NetnsFile, others};
+use super::sockets::Sockets;
 use crate::config::model::NetnsRef;
 use crate::kernel::{KernelError, Link, Netns, refused};
 
@@ -25,10 +26,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// As the trait's `find_peer`; `home` is the managed namespace and `managed` a socket of it.
+    /// As the trait's `find_peer`; `home` is the managed namespace, `managed` a socket of it, and `sockets` those of others.
     pub(super) fn find(
         &mut self,
         managed: &mut Connection,
+        sockets: &mut Sockets,
         home: &NetnsFile,
         link: &Link,
     ) -> Result<Option<(Netns, Link)>, KernelError> {
@@ -44,17 +46,19 @@ impl Peers {
         if self.named_at != named_at() {
             self.by_nsid.clear();
         }
-        if let Some(found) = self.look(managed, nsid, link)? {
+        if let Some(found) = self.look(managed, sockets, home, nsid, link)? {
             return Ok(Some(found));
         }
         self.scan(managed, home).map_err(cannot_find)?;
-        self.look(managed, nsid, link)
+        self.look(managed, sockets, home, nsid, link)
     }
 
     /// Looks where the namespace was last seen.
     fn look(
         &self,
         managed: &mut Connection,
+        sockets: &mut Sockets,
+        home: &NetnsFile,
         nsid: i32,
         link: &Link,
     ) -> Result<Option<(Netns, Link)>, KernelError> {
@@ -69,11 +73,9 @@ impl Peers {
         }
         let cannot_look =
             |error| refused(format!("cannot look for the other end of {} in {reference}", link.name), error);
-        let mut inside = netns
-            .run(Connection::open)
-            .map_err(|error| cannot_enter(reference, error))?
-            .map_err(cannot_look)?;
-        let peer = links::by_index(&mut inside, ifindex).map_err(cannot_look)?;
+        // The name may have become the managed namespace's own meanwhile, or another's: then the two are no pair.
+        let Some(inside) = sockets.of(reference, home)? else { return Ok(None) };
+        let peer = links::by_index(inside, ifindex).map_err(cannot_look)?;
         Ok(peer.filter(|peer| are_a_pair(peer, link)).map(|peer| (Some(reference.clone()), peer)))
     }
 

@@ -40,7 +40,8 @@ impl<'a> Watch<'a> {
         watch
     }
 
-    fn spawn(lab: &'a Lab, arguments: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    /// Starts it, and does not wait.
+    pub fn spawn(lab: &'a Lab, arguments: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let node = &lab.a;
         let log = lab.path("watch.log");
         let mut command = node.command(&format!("watch {arguments}"));
