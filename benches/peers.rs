@@ -136,15 +136,15 @@ impl Site {
 
     fn kernel(&self, number: usize) {
         let (node, other) = (&self.nodes[number - 1], 3 - number);
-        ip(&format!("-n {node} link add br type bridge"));
+        ip(&format!("-n {node} link add br0 type bridge"));
         ip(&format!(
             "-n {node} link add vx type vxlan id 42 local 192.0.2.{number} remote 192.0.2.{other} dstport 4789"
         ));
         for port in ["vx", "c0"] {
             ip(&format!("-n {node} link set {port} mtu 9000"));
-            ip(&format!("-n {node} link set {port} master br up"));
+            ip(&format!("-n {node} link set {port} master br0 up"));
         }
-        ip(&format!("-n {node} link set br up"));
+        ip(&format!("-n {node} link set br0 up"));
     }
 
     fn open_vswitch(&self, world: &mut World, number: usize) {

@@ -96,18 +96,11 @@ static __always_inline __u32 sum_covered(void *data, void *end, const struct inn
     return fold_words(sum + (pseudo ^ 0xffff));
 }
 
-/* Read anew: of what was read before, the verifier would keep in mind which bits were found set, and follow
- * each combination to the end. */
-static __always_inline __u32 flags_of(const struct mptm_tunnel *tunnel)
-{
-    return *(const volatile __u32 *)&tunnel->flags;
-}
-
 /* As patch_header does. */
 static __always_inline int patch_usual(void *data, void *end, const struct mptm_tunnel *tunnel,
                                        const struct inner *inner, const struct patch *patch)
 {
-    __u32 flags = flags_of(tunnel);
+    __u32 flags = tunnel->flags;
     __u32 sum = 0;
     int error = 0;
 
@@ -167,7 +160,6 @@ static __always_inline int send_short(struct xdp_md *ctx, __u32 length, __u32 no
     inner.pcp = inner.tos >> 5;
     if (is_routed)
         decrement_ttl(data, end, &inner);
-    flags = flags_of(tunnel);
     if (flags & MPTM_TUNNEL_INNER_MAC)
         set_destination(data, tunnel->inner_mac);
     if (flags & MPTM_TUNNEL_UDP_CHECKSUM)
@@ -188,7 +180,6 @@ static __always_inline int send_short(struct xdp_md *ctx, __u32 length, __u32 no
         return verdict;
     if (data + sizeof(macs) > end)
         return DROP(MPTM_DROP_NO_ROOM);
-    flags = flags_of(tunnel);
     if (flags & MPTM_TUNNEL_KEEP_DESTINATION)
         put_mac(data, (__u8 *)macs.words);
     if (flags & MPTM_TUNNEL_KEEP_SOURCE)

@@ -1,7 +1,7 @@
 //! Encapsulation with more and more routes, for destinations at random: host routes, and prefixes.
 
 use mptm::kernel::abi::{self, target};
-use mptm::kernel::{DataPlane, Map, Program};
+use mptm::kernel::{DataPlane, Map, Program, Sizes, Table};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bench::stats::median;
@@ -56,6 +56,14 @@ impl Kind {
     }
 }
 
+/// Maps for as many routes as there are going to be, as `apply` would make them, and the programs that use them.
+fn make_room(site: &mut Site) {
+    let sizes = Sizes::each(|table| if table == Table::Routes { 1 << 20 } else { 4096 });
+    let meta = site.plane.meta().expect("the maps are pinned").expect("apply has made them");
+    site.plane.resize(&meta, &sizes).expect("the kernel has memory for them");
+    site.open_programs();
+}
+
 /// Measures and prints the curve.
 pub fn measure(site: &mut Site, tunnel: &Tunnel) {
     if !is_wanted("curve") {
@@ -68,6 +76,7 @@ pub fn measure(site: &mut Site, tunnel: &Tunnel) {
     let entry = abi::Interface::read_from_bytes(&entry.expect("apply has written it")).expect("an interface");
     let route = abi::Route { id: site.tunnel_id(&tunnel.name), target: target::TUNNEL, ..Default::default() };
     let frame = tunnel.leaving(50);
+    make_room(site);
     let mut table =
         Table::new(&["encap geneve4, random destinations", "routes", "ns", "above floor", "of one", "aim"]);
     for kind in [Kind::Host, Kind::Prefix] {

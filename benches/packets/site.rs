@@ -88,10 +88,7 @@ impl Site {
         fs::write(self.directory.path().join("mptm.toml"), file).expect("a file of our own");
         let output = self.mptm().arg("apply").output().expect("cargo has built mptm");
         assert!(output.status.success(), "mptm apply: {}", String::from_utf8_lossy(&output.stderr));
-        for program in [Program::Encap, Program::Decap] {
-            let pin = self.plane.pin_dir().join("programs").join(program.name());
-            self.programs.insert(program, ProgramHandle::from_pinned_path(pin).expect("apply has pinned it"));
-        }
+        self.open_programs();
         let mut named = |key: &[u8], name: &[u8]| {
             let key = abi::NameKey::read_from_bytes(key).expect("a key of names");
             if key.kind == name_kind::TUNNEL {
@@ -102,6 +99,14 @@ impl Site {
         };
         self.plane.each_entry(Map::Names, &mut named).expect("apply has made the maps");
         assert_eq!(self.ids.len(), tunnels.len(), "each tunnel has its id: {:?}", self.ids);
+    }
+
+    /// Those that are pinned now.
+    pub fn open_programs(&mut self) {
+        for program in [Program::Encap, Program::Decap] {
+            let pin = self.plane.pin_dir().join("programs").join(program.name());
+            self.programs.insert(program, ProgramHandle::from_pinned_path(pin).expect("apply has pinned it"));
+        }
     }
 
     pub fn program(&self, program: Program) -> RawFd {
