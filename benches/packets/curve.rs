@@ -1,7 +1,7 @@
 //! Encapsulation with more and more routes, for destinations at random: host routes, and prefixes.
 
 use mptm::kernel::abi::{self, target};
-use mptm::kernel::{DataPlane, Map, Program, Sizes, Table};
+use mptm::kernel::{self, DataPlane, Map, Program, Sizes};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bench::stats::median;
@@ -58,7 +58,7 @@ impl Kind {
 
 /// Maps for as many routes as there are going to be, as `apply` would make them, and the programs that use them.
 fn make_room(site: &mut Site) {
-    let sizes = Sizes::each(|table| if table == Table::Routes { 1 << 20 } else { 4096 });
+    let sizes = Sizes::each(|table| if table == kernel::Table::Routes { 1 << 20 } else { 4096 });
     let meta = site.plane.meta().expect("the maps are pinned").expect("apply has made them");
     site.plane.resize(&meta, &sizes).expect("the kernel has memory for them");
     site.open_programs();
