@@ -40,6 +40,25 @@ static __always_inline __u32 csum_words(const void *from, __u32 bytes)
     return sum;
 }
 
+/* Adds up 32-bit words of a packet in 64 bits; `bytes` is known at compile time, and a multiple of 4. */
+static __always_inline __u64 sum_words(const void *at, __u32 bytes)
+{
+    const __u32 *words = at;
+    __u64 sum = 0;
+
+#pragma clang loop unroll(full)
+    for (__u32 i = 0; i < bytes / 4; i++)
+        sum += words[i];
+    return sum;
+}
+
+/* Such a sum in 16 bits. */
+static __always_inline __u32 fold_words(__u64 sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    return csum_reduce((sum & 0xffffffff) + (sum >> 32));
+}
+
 /* Whether a received header sums up. The caller has checked that its 20 bytes are there and ihl >= 5. */
 static __always_inline int csum_ipv4_ok(struct iphdr *ip, void *end)
 {
@@ -101,25 +120,80 @@ static int sum_chunk(__u32 index, struct sum_walk *walk)
     return 0;
 }
 
+/* No first buffer is longer. */
+#define SUM_FARTHEST 0xffff
+
+/* Of a chunk that is in the first buffer, without copying it. */
+static int sum_linear_chunk(__u32 index, struct sum_walk *walk)
+{
+    void *from = (void *)(long)walk->ctx->data;
+    __u32 at = walk->at;
+
+    if (walk->left < SUM_CHUNK || at > SUM_FARTHEST - SUM_CHUNK)
+        return 1;
+    from += at;
+    if (from + SUM_CHUNK > (void *)(long)walk->ctx->data_end)
+        return 1;
+    walk->sum = bpf_csum_diff(NULL, 0, from, SUM_CHUNK, walk->sum);
+    walk->at = at + SUM_CHUNK;
+    walk->left -= SUM_CHUNK;
+    return 0;
+}
+
+/* What is left of less than a chunk, if it is in the first buffer. Returns whether it is. */
+static __always_inline int sum_linear_rest(struct xdp_md *ctx, struct sum_walk *walk)
+{
+    void *from = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
+    __u32 left = walk->left;
+    __u64 sum = walk->sum;
+
+    if (left >= SUM_CHUNK || walk->at > SUM_FARTHEST - SUM_CHUNK || from + walk->at + left > end)
+        return 0;
+    from += walk->at;
+#pragma clang loop unroll(full)
+    for (__u32 size = SUM_CHUNK / 2; size >= 4; size /= 2) {
+        if (!(left & size))
+            continue;
+        if (from + size > end)
+            return 0;
+        /* A call takes as long as adding up this many words. */
+        if (size >= 128)
+            sum += (__u32)bpf_csum_diff(NULL, 0, from, size, 0);
+        else
+            sum += sum_words(from, size);
+        from += size;
+    }
+    if (left & 2) {
+        if (from + 2 > end)
+            return 0;
+        sum += *(__u16 *)from;
+        from += 2;
+    }
+    if (left & 1) {
+        if (from + 1 > end)
+            return 0;
+        sum += bpf_htons(*(__u8 *)from << 8);
+    }
+    walk->sum = fold_words(sum);
+    return 1;
+}
+
 /* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks
  * over all of them. Returns 0 where they are not all there, which no sum of a packet is. */
 __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 sum)
 {
     __u32 zero = 0;
-    struct sum_walk walk = {
-        .ctx = ctx,
-        .buffer = bpf_map_lookup_elem(&sum_buffers, &zero),
-        .at = from,
-        .left = length,
-        .sum = sum,
-    };
+    struct sum_walk walk = {.ctx = ctx, .at = from, .left = length, .sum = sum};
 
+    if (length >= SUM_CHUNK)
+        bpf_loop(SUM_CHUNKS, sum_linear_chunk, &walk, 0);
+    if (sum_linear_rest(ctx, &walk))
+        return walk.sum;
+    walk.buffer = bpf_map_lookup_elem(&sum_buffers, &zero);
     if (!walk.buffer)
         return 0;
-    if (length <= SUM_CHUNK)
-        sum_chunk(0, &walk);
-    else
-        bpf_loop(SUM_CHUNKS, sum_chunk, &walk, 0);
+    bpf_loop(SUM_CHUNKS, sum_chunk, &walk, 0);
     return walk.failed || walk.left ? 0 : walk.sum;
 }
 

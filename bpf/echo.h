@@ -49,21 +49,27 @@ static __always_inline int swap_ipv6(void *data, void *end, const struct outer *
     return 1;
 }
 
-/* Makes an echo request its response. What is wrong with it is a drop; one with IP options is left to the
- * host. */
-__noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length)
+static __always_inline void swap_macs(__u16 *words)
 {
-    struct echo_response answer = {};
-    __u8 macs[2 * ETH_ALEN], mac[ETH_ALEN];
-    struct udphdr udp;
-    __u8 flags;
+#pragma clang loop unroll(full)
+    for (int i = 0; i < ETH_ALEN / 2; i++) {
+        __u16 word = words[i];
 
-    if (!outer)
-        return LEAVE(MPTM_DROP_OAM);
-    __u32 at = ETH_HLEN + (outer->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-    __u32 end = at + sizeof(answer);
+        words[i] = words[i + ETH_ALEN / 2];
+        words[i + ETH_ALEN / 2] = word;
+    }
+}
 
-    if (outer->l4 != at)
+static __always_inline __u32 echo_l4(const struct outer *outer)
+{
+    return ETH_HLEN + (outer->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+}
+
+/* What is wrong with an echo request is a drop; one with IP options is left to the host. Not a part of
+ * answer_echo: the stack has no room for that and the sum at once. Returns 0, or a verdict. */
+static __always_inline int check_echo(struct xdp_md *ctx, const struct outer *outer)
+{
+    if (outer->l4 != echo_l4(outer))
         return LEAVE(MPTM_DROP_OAM);
     if (outer->reason)
         return DROP(outer->reason);
@@ -71,8 +77,21 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
         return DROP(MPTM_DROP_TUNNEL_LENGTH);
     __u32 reason = check_udp(ctx, outer, 0);
 
-    if (reason)
-        return DROP(reason);
+    return reason ? DROP(reason) : 0;
+}
+
+/* Makes an echo request that was found right its response. */
+__noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length)
+{
+    struct echo_response answer = {};
+    struct udphdr udp;
+    __u8 flags;
+
+    if (!outer)
+        return LEAVE(MPTM_DROP_OAM);
+    __u32 at = echo_l4(outer);
+    __u32 end = at + sizeof(answer);
+
     if (bpf_xdp_load_bytes(ctx, at, &udp, sizeof(udp)) ||
         bpf_xdp_load_bytes(ctx, outer->tunnel, &flags, sizeof(flags)))
         return DROP(MPTM_DROP_OUTER_LENGTH);
@@ -99,13 +118,10 @@ __noinline int answer_echo(struct xdp_md *ctx, struct outer *outer, __u32 length
                   csum_words(&answer, sizeof(answer)));
     if (!answer.udp.check)
         answer.udp.check = 0xffff;
-    if (bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)) ||
-        bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
+    if (data + 2 * ETH_ALEN > data_end || bpf_xdp_store_bytes(ctx, at, &answer, sizeof(answer)))
         return DROP(MPTM_DROP_NO_ROOM);
-    __builtin_memcpy(mac, macs, ETH_ALEN);
-    __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);
-    __builtin_memcpy(macs + ETH_ALEN, mac, ETH_ALEN);
-    return bpf_xdp_store_bytes(ctx, 0, macs, sizeof(macs)) ? DROP(MPTM_DROP_NO_ROOM) : XDP_TX;
+    swap_macs(data);
+    return XDP_TX;
 }
 
 #endif

@@ -11,22 +11,32 @@
 #include "route.h"
 #include "stats.h"
 
+/* A hash of the flow's addresses, as halves of 8 bytes. */
+static __always_inline __u32 hash_addresses(const __u64 *source, const __u64 *destination)
+{
+    __u64 hash = (source[0] ^ source[1] * 0x9e3779b97f4a7c15) * 0xff51afd7ed558ccd;
+
+    hash ^= hash >> 32;
+    hash = (hash ^ destination[0] ^ destination[1] * 0x9e3779b97f4a7c15) * 0xc4ceb9fe1a85ec53;
+    return hash ^ hash >> 32;
+}
+
+/* And of its protocol and ports, too. The source port is its upper bits, the flow label its lower ones. */
+static __always_inline __u32 hash_ports(__u32 addresses, __u32 ports, __u8 protocol)
+{
+    __u64 hash = (((__u64)addresses << 32 | ports) ^ protocol) * 0xff51afd7ed558ccd;
+
+    return hash >> 32 ^ hash;
+}
+
 /* A hash of the inner flow: addresses, protocol, ports. Fragments of one datagram must hash alike, and of
- * IPv6 extension headers only the first has all. The finaliser is MurmurHash3's. */
+ * IPv6 extension headers only the first has all. */
 static __always_inline __u32 flow_hash(const struct inner *inner)
 {
-    const __u32 *source = (const __u32 *)inner->source;
-    const __u32 *destination = (const __u32 *)inner->destination;
-    __u32 hash = inner->flags & INNER_FRAGMENT ? 0 : inner->ports ^ inner->protocol;
+    __u32 addresses = hash_addresses((const __u64 *)inner->source, (const __u64 *)inner->destination);
+    int is_fragment = inner->flags & INNER_FRAGMENT;
 
-#pragma clang loop unroll(full)
-    for (int i = 0; i < 4; i++) {
-        hash = (hash ^ source[i]) * 0x9e3779b1;
-        hash = ((hash << 13) | (hash >> 19)) ^ destination[i];
-    }
-    hash = (hash ^ (hash >> 16)) * 0x85ebca6b;
-    hash = (hash ^ (hash >> 13)) * 0xc2b2ae35;
-    return hash ^ (hash >> 16);
+    return hash_ports(addresses, is_fragment ? 0 : inner->ports, is_fragment ? 0 : inner->protocol);
 }
 
 /* What patching knows of a packet. */
@@ -42,10 +52,10 @@ struct patch {
     __u8 pad[3];
 };
 
-static __always_inline int patch_ipv4(void *data, void *end, const struct mptm_tunnel *tunnel,
+/* `offset` is the tunnel's l3_offset, here and in patch_ipv6; in patch_udp, its l4_offset. */
+static __always_inline int patch_ipv4(void *data, void *end, __u32 offset, const struct mptm_tunnel *tunnel,
                                       const struct patch *patch)
 {
-    __u32 offset = tunnel->l3_offset;
     struct iphdr *ip = data + offset;
     __u32 sum = tunnel->ip_sum;
 
@@ -67,7 +77,7 @@ static __always_inline int patch_ipv4(void *data, void *end, const struct mptm_t
             ip->id = bpf_get_prandom_u32();
         sum += ip->frag_off + ip->id;
     }
-    if (tunnel->flags & MPTM_TUNNEL_IP_PROTOCOL && tunnel->type_offset < tunnel->l3_offset + sizeof(*ip)) {
+    if (tunnel->flags & MPTM_TUNNEL_IP_PROTOCOL && tunnel->type_offset < offset + sizeof(*ip)) {
         ip->protocol = patch->protocol;
         sum += bpf_htons(patch->protocol);
     }
@@ -75,10 +85,9 @@ static __always_inline int patch_ipv4(void *data, void *end, const struct mptm_t
     return 0;
 }
 
-static __always_inline int patch_ipv6(void *data, void *end, const struct mptm_tunnel *tunnel,
+static __always_inline int patch_ipv6(void *data, void *end, __u32 offset, const struct mptm_tunnel *tunnel,
                                       const struct inner *inner, const struct patch *patch)
 {
-    __u32 offset = tunnel->l3_offset;
     struct ipv6hdr *ip = data + offset;
     __u32 first = patch->tos << 20;
 
@@ -94,7 +103,7 @@ static __always_inline int patch_ipv6(void *data, void *end, const struct mptm_t
     ip->payload_len = bpf_htons(patch->outer - offset - sizeof(*ip));
     if (tunnel->flags & MPTM_TUNNEL_TTL_INHERIT)
         ip->hop_limit = patch->ttl;
-    if (tunnel->flags & MPTM_TUNNEL_IP_PROTOCOL && tunnel->type_offset < tunnel->l3_offset + sizeof(*ip))
+    if (tunnel->flags & MPTM_TUNNEL_IP_PROTOCOL && tunnel->type_offset < offset + sizeof(*ip))
         ip->nexthdr = patch->protocol;
     return 0;
 }
@@ -120,10 +129,9 @@ static __always_inline int patch_type(void *data, void *end, const struct mptm_t
     return 0;
 }
 
-static __always_inline int patch_udp(void *data, void *end, const struct mptm_tunnel *tunnel,
+static __always_inline int patch_udp(void *data, void *end, __u32 offset, const struct mptm_tunnel *tunnel,
                                      const struct patch *patch, __u32 sum)
 {
-    __u32 offset = tunnel->l4_offset;
     struct udphdr *udp = data + offset;
 
     if (offset > MPTM_MAX_HEADER - sizeof(*udp) - 4)
@@ -201,11 +209,11 @@ static __always_inline int patch_header(void *data, void *end, const struct mptm
     if (flags & (MPTM_TUNNEL_ETHERTYPE | MPTM_TUNNEL_IP_PROTOCOL))
         error = patch_type(data, end, tunnel, patch, &sum);
     if (!error && flags & MPTM_TUNNEL_IPV4)
-        error = patch_ipv4(data, end, tunnel, patch);
+        error = patch_ipv4(data, end, tunnel->l3_offset, tunnel, patch);
     else if (!error && flags & MPTM_TUNNEL_IPV6)
-        error = patch_ipv6(data, end, tunnel, inner, patch);
+        error = patch_ipv6(data, end, tunnel->l3_offset, tunnel, inner, patch);
     if (!error && flags & MPTM_TUNNEL_UDP)
-        error = patch_udp(data, end, tunnel, patch, sum);
+        error = patch_udp(data, end, tunnel->l4_offset, tunnel, patch, sum);
     if (!error && flags & (MPTM_TUNNEL_GRE_CHECKSUM | MPTM_TUNNEL_SEQUENCE))
         error = patch_gre(data, end, tunnel, patch, sum);
     if (!error && flags & MPTM_TUNNEL_PCP_INHERIT)
@@ -249,6 +257,40 @@ static __always_inline int prepare(struct xdp_md *ctx, const struct mptm_tunnel 
     if (tunnel->flags & MPTM_TUNNEL_MSS_CLAMP && inner->protocol == IPPROTO_TCP)
         clamp_mss(ctx, inner, tunnel->mtu - (inner->kind == KIND_IPV6 ? 60 : 40));
     return 0;
+}
+
+/* As much as is copied at a time. */
+#define HEADER_STEP 16
+
+/* Sixteen bytes of the header. */
+static __always_inline int write_step(void *data, void *end, const struct mptm_tunnel *tunnel, __u32 at)
+{
+    const __u64 *from = (const void *)&tunnel->header[at];
+    __u64 *to = data + at;
+
+    if ((void *)(to + 2) > end)
+        return 0;
+    to[0] = from[0];
+    to[1] = from[1];
+    return 1;
+}
+
+/*
+ * Copies the header to the frame's front, where there is room for its `size` bytes. In steps, of which the
+ * last overlaps the one before: a call of a helper takes longer. Returns whether it failed.
+ */
+static __always_inline int write_header(struct xdp_md *ctx, const struct mptm_tunnel *tunnel, __u32 size)
+{
+    void *data = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
+    __u32 last = size - HEADER_STEP;
+
+    if (last > 5 * HEADER_STEP)
+        return size > MPTM_MAX_HEADER || !size || bpf_xdp_store_bytes(ctx, 0, (void *)tunnel->header, size);
+    return !write_step(data, end, tunnel, 0) || (size > 32 && !write_step(data, end, tunnel, 16)) ||
+           (size > 48 && !write_step(data, end, tunnel, 32)) ||
+           (size > 64 && !write_step(data, end, tunnel, 48)) ||
+           (size > 80 && !write_step(data, end, tunnel, 64)) || !write_step(data, end, tunnel, last);
 }
 
 /*

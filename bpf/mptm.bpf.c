@@ -18,6 +18,7 @@
 #include "outer.h"
 #include "parse.h"
 #include "route.h"
+#include "short.h"
 #include "stats.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -127,7 +128,7 @@ static __always_inline int send_tunnel(struct xdp_md *ctx, __u32 id, struct inne
     return verdict;
 }
 
-static __always_inline int encap(struct xdp_md *ctx, __u32 length)
+static __always_inline int encap(struct xdp_md *ctx, __u32 length, __u32 now)
 {
     __u32 ifindex = ctx->ingress_ifindex;
     struct mptm_interface *entry = bpf_map_lookup_elem(&interfaces, &ifindex);
@@ -138,7 +139,7 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     if (!entry || entry->role != MPTM_ROLE_WORKLOAD)
         return XDP_PASS;
     interface = *entry; /* for the reason that routes are copied */
-    switch (parse_inner(ctx, 0, 2 * ETH_ALEN, length, &inner)) {
+    switch (parse_inner_anywhere(ctx, 0, 2 * ETH_ALEN, length, &inner)) {
     case KIND_OTHER:
         return XDP_PASS;
     case KIND_GROUP:
@@ -167,6 +168,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length)
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
+    if (is_own)
+        keep_out(&inner, &interface, route.id, ifindex, now);
     return send_tunnel(ctx, route.id, &inner, &interface, length);
 }
 
@@ -226,7 +229,10 @@ static __always_inline int leave_stray(struct xdp_md *ctx, struct outer *outer, 
     if (is_far_end && outer->is_echo) {
         struct mptm_interface *interface = bpf_map_lookup_elem(&interfaces, &outer->endpoint.ifindex);
         __u32 slot = interface ? interface->slot : ~0U;
+        int wrong = check_echo(ctx, outer);
 
+        if (wrong)
+            return wrong;
         return send_back(answer_echo(ctx, outer, length), slot);
     }
     return outer->is_control ? LEAVE(MPTM_DROP_OAM) : LEAVE(MPTM_DROP_STRAY);
@@ -259,11 +265,12 @@ static __always_inline int accept(struct xdp_md *ctx, struct outer *outer, struc
     return 0;
 }
 
-static __always_inline int decap(struct xdp_md *ctx, __u32 length)
+static __always_inline int decap(struct xdp_md *ctx, __u32 length, __u32 now)
 {
     struct outer outer = {};
     struct inner inner;
     struct mptm_route destination = {};
+    int verdict;
 
     outer.endpoint.ifindex = ctx->ingress_ifindex;
     linearize(ctx, length, OUTER_LOOK);
@@ -280,12 +287,14 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length)
         return XDP_PASS;
     if (outer.is_control)
         return LEAVE(MPTM_DROP_OAM);
-    int verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
+    verdict = accept(ctx, &outer, &inner, tunnel, id, &destination);
 
     if (tunnel->flags & MPTM_TUNNEL_DEBUG)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
+    keep_in(&outer, &inner, &destination, id, now);
+
     int is_group = inner.kind == KIND_GROUP;
 
     if (is_group) {
@@ -311,8 +320,13 @@ SEC("xdp.frags")
 int mptm_encap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
+    int verdict = send_short(ctx, length, flows_generation());
 
-    return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length), length);
+    if (verdict)
+        return finish(MPTM_PROGRAM_ENCAP, verdict, length);
+    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
+    length = bpf_xdp_get_buff_len(ctx);
+    return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length, flows_generation()), length);
 }
 
 /* Underlay interfaces: what arrives in a tunnel of ours goes to its workload. */
@@ -320,8 +334,13 @@ SEC("xdp.frags")
 int mptm_decap(struct xdp_md *ctx)
 {
     __u32 length = bpf_xdp_get_buff_len(ctx);
+    int verdict = deliver_short(ctx, length, flows_generation());
 
-    return finish(MPTM_PROGRAM_DECAP, decap(ctx, length), length);
+    if (verdict)
+        return finish(MPTM_PROGRAM_DECAP, verdict, length);
+    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
+    length = bpf_xdp_get_buff_len(ctx);
+    return finish(MPTM_PROGRAM_DECAP, decap(ctx, length, flows_generation()), length);
 }
 
 /* A patch cable: everything goes out of another interface. */

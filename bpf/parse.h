@@ -108,8 +108,8 @@ enum kind {
 /* Who a frame is from and for. For ARP these are sender and target; for a solicitation the destination is the
  * target, and for an advertisement the source is. */
 struct inner {
-    __u8 source[16]; /* as in abi.h */
-    __u8 destination[16];
+    __u8 source[16] __attribute__((aligned(8))); /* as in abi.h */
+    __u8 destination[16] __attribute__((aligned(8)));
     __u32 ports;   /* both, as they stand in the packet; zero where there are none, and for every fragment */
     __u32 label;   /* IPv6 flow label */
     __u32 l3;      /* where in the frame the IP header is, or ARP */

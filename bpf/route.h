@@ -90,15 +90,21 @@ static __noinline int link_local_find(__u32 table, const __u8 *address, struct m
     return 1;
 }
 
-static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
+#define NO_TUNNEL ((__u32)-1)
+
+/* Which entry of `tunnels` a tunnel has now. */
+static __always_inline __u32 tunnel_index(__u32 id)
 {
     /* Read once: user space may change it between two looks, and 0 would make it another tunnel's. */
     volatile __u32 *entry = bpf_map_lookup_elem(&active, &id);
     __u32 in_use = entry ? *entry : 0;
 
-    if (!in_use)
-        return NULL;
-    __u32 index = 2 * id + in_use - 1;
+    return in_use ? 2 * id + in_use - 1 : NO_TUNNEL;
+}
+
+static __always_inline struct mptm_tunnel *tunnel_find(__u32 id)
+{
+    __u32 index = tunnel_index(id);
 
     return bpf_map_lookup_elem(&tunnels, &index);
 }

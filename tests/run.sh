@@ -35,7 +35,7 @@ fi
 
 # Benches in their short form: that they run, and count right. How long anything takes is never a failure.
 if [ "${1:-}" != quick ]; then
-    for bench in reconcile edit; do
+    for bench in reconcile edit packets peers; do
         if [ "$(id -u)" = 0 ]; then
             MPTM_BENCH=short cargo bench --locked --bench "$bench"
         else

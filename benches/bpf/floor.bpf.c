@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the packet bench measures against, and how it feeds programs. Test runs of live frames use the same few
- * pages again and again, without mending what a program did to them. So each run starts with `start`, which
- * writes the beginning of the frame anew and goes on to the program that is measured: the same for all rows.
+ * What the packet bench measures against, and how it feeds programs. Test runs of live frames use the same
+ * few pages again and again, without mending what a program did to them. So each run starts with `start`,
+ * which writes the beginning of the frame anew and goes on to the program that is measured: the same for all
+ * rows.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>

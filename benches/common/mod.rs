@@ -9,6 +9,7 @@ pub fn is_short() -> bool {
 }
 
 /// Cargo's own arguments aside: only what has one of these words in its name is to be run. None: all of it.
+#[allow(dead_code, reason = "not all benches have rows to choose")]
 pub fn is_wanted(name: &str) -> bool {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-')).peekable();
     words.peek().is_none() || words.any(|word| name.contains(&word))

@@ -12,6 +12,7 @@ mod bench;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
+mod curve;
 mod floor;
 mod rows;
 mod site;
@@ -23,7 +24,8 @@ use site::Site;
 
 fn main() -> ExitCode {
     let tunnels = tunnels::all();
-    let Some(site) = Site::new(&tunnels) else { return ExitCode::SUCCESS };
+    let Some(mut site) = Site::new(&tunnels) else { return ExitCode::SUCCESS };
     rows::measure(&site, &tunnels);
+    curve::measure(&mut site, &tunnels[0]);
     ExitCode::SUCCESS
 }

@@ -88,10 +88,7 @@ impl Site {
         fs::write(self.directory.path().join("mptm.toml"), file).expect("a file of our own");
         let output = self.mptm().arg("apply").output().expect("cargo has built mptm");
         assert!(output.status.success(), "mptm apply: {}", String::from_utf8_lossy(&output.stderr));
-        for program in [Program::Encap, Program::Decap] {
-            let pin = self.plane.pin_dir().join("programs").join(program.name());
-            self.programs.insert(program, ProgramHandle::from_pinned_path(pin).expect("apply has pinned it"));
-        }
+        self.open_programs();
         let mut named = |key: &[u8], name: &[u8]| {
             let key = abi::NameKey::read_from_bytes(key).expect("a key of names");
             if key.kind == name_kind::TUNNEL {
@@ -104,8 +101,21 @@ impl Site {
         assert_eq!(self.ids.len(), tunnels.len(), "each tunnel has its id: {:?}", self.ids);
     }
 
+    /// Those that are pinned now.
+    pub fn open_programs(&mut self) {
+        for program in [Program::Encap, Program::Decap] {
+            let pin = self.plane.pin_dir().join("programs").join(program.name());
+            self.programs.insert(program, ProgramHandle::from_pinned_path(pin).expect("apply has pinned it"));
+        }
+    }
+
     pub fn program(&self, program: Program) -> RawFd {
         self.programs[&program].as_fd().as_raw_fd()
+    }
+
+    /// By its name.
+    pub fn tunnel_id(&self, name: &str) -> u32 {
+        self.ids[name]
     }
 
     /// What the program makes of one frame.

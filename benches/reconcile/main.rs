@@ -5,7 +5,6 @@
 
 mod binary;
 #[path = "../common/mod.rs"]
-#[expect(dead_code, reason = "other benches use the rest")]
 mod common;
 mod fit;
 mod floor;

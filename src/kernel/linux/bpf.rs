@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use libbpf_rs::query::LinkTypeInfo;
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle};
@@ -13,6 +13,7 @@ use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle};
 use super::bpf_calls;
 use super::cpus::cpus;
 use super::dispatched::{self, Parts, Wanted};
+use super::generation::{Changing, Generation};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
 use super::load::Maps;
 use super::migrate::Former;
@@ -41,6 +42,8 @@ pub(super) enum User {
 pub struct BpfDataPlane {
     pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
+    /// Opened by the first change.
+    generation: OnceLock<Generation>,
     /// What `replace_programs` took out.
     pub(super) replaced: Option<Replaced>,
     /// What `migrate` or `resize` took out.
@@ -51,7 +54,13 @@ impl BpfDataPlane {
     /// Below `pin_dir`, whether there is one there yet or not.
     pub fn new(pin_dir: &Path) -> Self {
         capture_libbpf();
-        Self { pins: Pins::new(pin_dir), maps: Mutex::default(), replaced: None, former: None }
+        Self {
+            pins: Pins::new(pin_dir),
+            maps: Mutex::default(),
+            generation: OnceLock::new(),
+            replaced: None,
+            former: None,
+        }
     }
 
     /// Removes what an interrupted creation or removal has left, and the bpffs if that was all that kept it.
@@ -104,8 +113,32 @@ impl BpfDataPlane {
         })
     }
 
+    /// To be held while a map is changed: what the programs keep of flows does not hold any more. Maps of older layouts
+    /// have none.
+    fn changing(&self, map: Map) -> Result<Option<Changing<'_>>, KernelError> {
+        let path = self.pins.map("generation");
+        if !Generation::covers(map) || (self.generation.get().is_none() && !path.exists()) {
+            return Ok(None);
+        }
+        if self.generation.get().is_none() {
+            let opened = MapHandle::from_pinned_path(&path)
+                .map_err(|error| cause(&error))
+                .and_then(|map| Generation::open(&map))
+                .map_err(|error| KernelError::new(format!("cannot use the map {}", path.display()), error))?;
+            // Whoever was faster has opened the same one.
+            let _ = self.generation.set(opened);
+        }
+        Ok(self.generation.get().map(Generation::change))
+    }
+
+    /// Programs have been put in the place of others, which may have kept what is in other maps.
+    pub(super) fn forget_flows(&self) -> Result<(), KernelError> {
+        self.changing(Map::Meta).map(drop)
+    }
+
     /// Other maps are pinned now.
-    pub(super) fn forget_maps(&self) {
+    pub(super) fn forget_maps(&mut self) {
+        self.generation = OnceLock::new();
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
@@ -422,11 +455,13 @@ impl DataPlane for BpfDataPlane {
 
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
         let handle = self.map(map)?;
+        let _changing = self.changing(map)?;
         handle.update(key, value, MapFlags::ANY).map_err(|error| not_written(map, &handle, cause(&error)))
     }
 
     fn put_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
         let handle = self.map(map).map_err(|error| (0, error))?;
+        let _changing = self.changing(map).map_err(|error| (0, error))?;
         let (keys, values) = entries.parts();
         bpf_calls::update_batch(&*handle, keys, values, entries.len())
             .map_err(|(done, error)| (done, not_written(map, &handle, error)))
@@ -444,7 +479,9 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn delete(&mut self, map: Map, key: &[u8]) -> Result<(), KernelError> {
-        match self.map(map)?.delete(key) {
+        let handle = self.map(map)?;
+        let _changing = self.changing(map)?;
+        match handle.delete(key) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(KernelError::new(format!("cannot delete from the map {}", map.name()), cause(&error)))
             }
@@ -454,6 +491,7 @@ impl DataPlane for BpfDataPlane {
 
     fn delete_all(&mut self, map: Map, entries: &Batch) -> Result<(), (usize, KernelError)> {
         let handle = self.map(map).map_err(|error| (0, error))?;
+        let _changing = self.changing(map).map_err(|error| (0, error))?;
         bpf_calls::delete_batch(&*handle, entries.parts().0, entries.len()).map_err(|(done, error)| {
             (done, KernelError::new(format!("cannot delete from the map {}", map.name()), error))
         })

@@ -64,7 +64,8 @@ impl BpfDataPlane {
         self.forget_maps();
         staging.remove()?;
         result?;
-        users.iter().try_for_each(|(user, program)| self.give(user, *program, Some(&former.parts)))
+        users.iter().try_for_each(|(user, program)| self.give(user, *program, Some(&former.parts)))?;
+        self.forget_flows()
     }
 
     /// Gives a link the program that it had before the migration; false: it is not at hand.

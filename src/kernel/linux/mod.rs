@@ -8,6 +8,7 @@ mod dispatched;
 mod dispatchers;
 mod ethtool;
 mod events;
+mod generation;
 mod libbpf;
 mod links;
 mod load;

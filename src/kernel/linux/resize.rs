@@ -36,6 +36,7 @@ impl BpfDataPlane {
         self.forget_maps();
         let removed = staging.remove();
         result?;
+        self.forget_flows()?;
         self.replaced = None;
         self.former = Some(former);
         removed
