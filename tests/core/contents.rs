@@ -1,5 +1,6 @@
 //! What is in the maps, and what others may have put there.
 
+use mptm::kernel::abi::LAYOUT;
 use mptm::kernel::fake::Fake;
 use mptm::kernel::{Map, Program, abi};
 use mptm::render;
@@ -55,7 +56,10 @@ fn pins_of_others() {
     let mut layout = meta.clone();
     layout[..4].copy_from_slice(&9_u32.to_ne_bytes());
     let (text, hint) = error(&layout);
-    assert_eq!(text, "the pins in /sys/fs/bpf/mptm were made by a newer mptm (layout 9, this one has 2)");
+    assert_eq!(
+        text,
+        format!("the pins in /sys/fs/bpf/mptm were made by a newer mptm (layout 9, this one has {LAYOUT})")
+    );
     assert_eq!(hint, "use that one, or run its `mptm down` first, or choose another directory with --pin");
     assert_eq!(error(&layout[..30]).0, text, "whatever its size");
     let mut netns = meta;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use mptm::config::model::{Manage, Mode, NetnsRef};
+use mptm::kernel::abi::LAYOUT;
 use mptm::kernel::{Build, Program, Setting, Sizes, Via};
 use mptm::mac::MacAddr;
 use mptm::plan::{Change, Plan, Step, plan};
@@ -30,7 +31,7 @@ pub fn full() -> State {
         data_plane: Some(DataPlane {
             build: Build([1; 32]),
             netns: 1,
-            layout: 2,
+            layout: LAYOUT,
             sizes: Sizes::each(|_| 1024),
         }),
         settings: BTreeMap::from([(mtu_key(), mtu(1450))]),
@@ -117,7 +118,7 @@ fn endpoint() -> Endpoint {
 pub fn other() -> State {
     let mut state = full();
     state.data_plane =
-        Some(DataPlane { build: Build([2; 32]), netns: 1, layout: 2, sizes: Sizes::each(|_| 1024) });
+        Some(DataPlane { build: Build([2; 32]), netns: 1, layout: LAYOUT, sizes: Sizes::each(|_| 1024) });
     state.settings.insert(mtu_key(), mtu(1400));
     state.interfaces.get_mut("veth-a").unwrap().role = Role::Redirect { to: "eth0".into() };
     state.ports.insert(6081, Protocol::Vxlan);
