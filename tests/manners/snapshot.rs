@@ -144,7 +144,12 @@ impl Pinned {
                     (name, (info.id, info.prog_id))
                 })
                 .collect(),
-            contents: maps.iter().filter_map(|(name, map)| Some((name.clone(), contents(map)?))).collect(),
+            // `generation` says how often something was changed, not what is there.
+            contents: maps
+                .iter()
+                .filter(|(name, _)| *name != "generation")
+                .filter_map(|(name, map)| Some((name.clone(), contents(map)?)))
+                .collect(),
         }
     }
 
