@@ -3,40 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use libbpf_rs::query::LinkTypeInfo;
-use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, ProgramHandle};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, ProgramHandle};
 
 use super::bpf_calls;
 use super::cpus::cpus;
-use super::dispatched::{self, Parts, Wanted};
 use super::generation::{Changing, Generation};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
 use super::load::Maps;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
+use super::programs::Replaced;
 use crate::config::model::Mode;
 use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program, Via};
 use crate::kernel::dispatcher::Dispatcher;
 use crate::kernel::{KernelError, Sizes, Table};
-
-/// Programs that were pinned, and the map `meta` that was pinned with them: other maps come with another one.
-pub(super) struct Replaced {
-    programs: Vec<(Program, ProgramHandle)>,
-    parts: Parts,
-    meta: u32,
-}
-
-/// What runs a pinned program.
-pub(super) enum User {
-    /// A link, by its pin.
-    Link(PathBuf),
-    /// A part of a dispatcher, by its interface.
-    Part(String),
-}
 
 /// The data plane below one pin directory.
 pub struct BpfDataPlane {
@@ -71,27 +55,6 @@ impl BpfDataPlane {
         self.pins.clear_leftovers()
     }
 
-    /// Keeps the programs that are pinned now, for `restore_programs`: another process is about to replace them. Where
-    /// one is missing, there is nothing to go back to.
-    pub fn hold_programs(&mut self) {
-        self.replaced = self.replaceable().ok();
-    }
-
-    fn replaceable(&self) -> Result<Replaced, KernelError> {
-        let programs = Program::ALL.iter().map(|program| Ok((*program, self.program(*program)?)));
-        Ok(Replaced {
-            programs: programs.collect::<Result<_, KernelError>>()?,
-            parts: dispatched::parts(&self.pins),
-            meta: self.meta_id()?,
-        })
-    }
-
-    /// The id of the pinned map `meta`.
-    fn meta_id(&self) -> Result<u32, KernelError> {
-        let info = self.map(Map::Meta)?.info();
-        Ok(info.map_err(|error| KernelError::new("cannot look at the map meta", cause(&error)))?.info.id)
-    }
-
     pub(super) fn map(&self, map: Map) -> Result<Arc<MapHandle>, KernelError> {
         let mut maps = self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(handle) = maps.get(&map) {
@@ -104,13 +67,6 @@ impl BpfDataPlane {
         let handle = Arc::new(handle);
         maps.insert(map, Arc::clone(&handle));
         Ok(handle)
-    }
-
-    pub(super) fn program(&self, program: Program) -> Result<ProgramHandle, KernelError> {
-        let path = self.pins.program(program.name());
-        ProgramHandle::from_pinned_path(&path).map_err(|error| {
-            KernelError::new(format!("cannot open the program {}", path.display()), cause(&error))
-        })
     }
 
     /// To be held while a map is changed: what the programs keep of flows does not hold any more. Maps of older layouts
@@ -140,132 +96,6 @@ impl BpfDataPlane {
     pub(super) fn forget_maps(&mut self) {
         self.generation = OnceLock::new();
         self.maps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
-    }
-
-    /// What is attached and runs one of the pinned programs, and which.
-    pub(super) fn users(&self) -> Result<Vec<(User, Program)>, KernelError> {
-        let xdp = self.links()?.into_iter().map(|(name, link)| match link.via {
-            Via::Link => (User::Link(self.pins.link(&name)), link),
-            Via::Dispatcher => (User::Part(name), link),
-        });
-        let flood = self.flood_links()?.into_iter();
-        let flood = flood.map(|(name, link)| (User::Link(self.pins.flood_link(&name)), link));
-        let links = xdp.chain(flood).filter(|(_, link)| link.ifindex != 0);
-        Ok(links.filter_map(|(user, link)| Some((user, link.program?))).collect())
-    }
-
-    /// Puts a pinned program in the place of the one that somebody has; `former` has the parts of dispatchers, if it is an
-    /// older one.
-    pub(super) fn give(
-        &self,
-        user: &User,
-        program: Program,
-        former: Option<&Parts>,
-    ) -> Result<(), KernelError> {
-        let name = match user {
-            User::Link(path) => return self.update(path, program),
-            User::Part(name) => name,
-        };
-        let Some(former) = former else {
-            return self.update_dispatched(name, &Wanted::Current(program));
-        };
-        let former = former.get(name).ok_or_else(|| {
-            KernelError::plain(format!("the earlier program of {name} is no longer at hand"))
-        })?;
-        self.update_dispatched(name, &Wanted::Former(former))
-    }
-
-    /// Puts a pinned program in the place of the one that a pinned link has.
-    fn update(&self, path: &Path, program: Program) -> Result<(), KernelError> {
-        let what = || format!("cannot replace the program of {} by {}", path.display(), program.name());
-        let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
-        bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
-    }
-
-    /// Of pinned links: where they are attached, as `ifindex` knows, and what they run.
-    fn describe(
-        &self,
-        pins: io::Result<Vec<(String, PathBuf)>>,
-        ifindex: fn(&LinkTypeInfo) -> Option<u32>,
-    ) -> Result<BTreeMap<String, PinnedLink>, KernelError> {
-        if !self.pins.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let mut programs = BTreeMap::new();
-        for program in Program::ALL {
-            // A pin that somebody removed shows as drift where its program is needed.
-            if let Ok(handle) = self.program(program) {
-                programs.insert(handle.id(), program);
-            }
-        }
-        let links = pins.map_err(|error| KernelError::new("cannot list the pinned links", error))?;
-        links
-            .into_iter()
-            .map(|(name, path)| {
-                let wrong =
-                    |error| KernelError::new(format!("cannot open the link {}", path.display()), error);
-                let info =
-                    Link::open(&path).and_then(|link| link.info()).map_err(|error| wrong(cause(&error)))?;
-                let ifindex =
-                    ifindex(&info.info).ok_or_else(|| wrong(io::Error::from(io::ErrorKind::InvalidData)))?;
-                let program = programs.get(&info.prog_id).copied();
-                Ok((name, PinnedLink { ifindex, program_id: info.prog_id, program, via: Via::Link }))
-            })
-            .collect()
-    }
-
-    /// Detaches a link and removes its pin; a dead one, too.
-    fn remove_link(name: &str, path: &Path) -> Result<(), KernelError> {
-        let what = || format!("cannot detach the program from {name}");
-        if !path.exists() {
-            return Ok(());
-        }
-        let link = Link::open(path).map_err(|error| KernelError::new(what(), cause(&error)))?;
-        match link.detach() {
-            // The device is gone, and took the program with it.
-            Err(error) if !matches!(cause(&error).raw_os_error(), Some(libc::EINVAL | libc::ENOLINK)) => {
-                return Err(KernelError::new(what(), cause(&error)));
-            }
-            _ => {}
-        }
-        remove_file(path)
-    }
-
-    /// Renames the pins NAME-new to NAME, each replaced in one step, and then the programs of their users.
-    fn swap_programs(
-        &mut self,
-        users: &[(User, Program)],
-        former: Option<&Parts>,
-    ) -> Result<(), KernelError> {
-        for program in Program::ALL {
-            let path = self.pins.program(program.name());
-            let new = self.pins.program(&format!("{}-new", program.name()));
-            fs::rename(&new, &path).map_err(|error| {
-                KernelError::new(format!("cannot replace the pin {}", path.display()), error)
-            })?;
-        }
-        users.iter().try_for_each(|(user, program)| self.give(user, *program, former))
-    }
-
-    /// Puts programs that were replaced back into pins and links.
-    fn put_back(&mut self, users: &[(User, Program)]) -> Result<(), KernelError> {
-        self.drop_new_programs();
-        let replaced = self.replaced.take();
-        let (programs, parts) =
-            replaced.map(|replaced| (replaced.programs, replaced.parts)).unwrap_or_default();
-        for (program, handle) in programs {
-            let path = self.pins.program(&format!("{}-new", program.name()));
-            bpf_calls::pin(&handle, &path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
-        }
-        self.swap_programs(users, Some(&parts))
-    }
-
-    fn drop_new_programs(&self) {
-        for program in Program::ALL {
-            // Whoever calls this reports the error that led here; what can't be removed now goes with the next try.
-            let _ = fs::remove_file(self.pins.program(&format!("{}-new", program.name())));
-        }
     }
 }
 
@@ -369,43 +199,15 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
-        self.drop_new_programs();
-        let before = self.replaceable()?;
-        let loaded = (|| {
-            let mut object = MaybeUninit::uninit();
-            let skel = self.load(&mut object, &Maps::pinned(), |_| Ok(()))?;
-            Self::pin_programs(&skel, &self.pins, "-new")
-        })();
-        if let Err(error) = loaded {
-            self.drop_new_programs();
-            return Err(error);
-        }
-        self.replaced = Some(before);
-        self.former = None;
-        let users = self.users()?;
-        let swapped =
-            self.swap_programs(&users, None).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
-        swapped.map_err(|error| match self.put_back(&users) {
-            Ok(()) => error,
-            Err(worse) => error.hint(format!("and the old programs are not all back: {worse}")),
-        })
+        self.load_and_replace(meta)
     }
 
     fn can_restore(&self) -> bool {
-        let replaced = self.replaced.as_ref();
-        replaced.is_some_and(|replaced| self.meta_id().is_ok_and(|meta| meta == replaced.meta))
+        self.has_replaced()
     }
 
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError> {
-        if let Some(former) = self.former.take() {
-            return self.migrate_back(&former);
-        }
-        if !self.can_restore() {
-            return Err(KernelError::plain("the programs of the earlier build are no longer at hand"));
-        }
-        let users = self.users()?;
-        self.put_back(&users)?;
-        self.put(Map::Meta, &0_u32.to_ne_bytes(), meta)
+        self.put_back_programs(meta)
     }
 
     fn destroy(&mut self) -> Result<(), KernelError> {
@@ -518,42 +320,11 @@ impl DataPlane for BpfDataPlane {
         mode: Mode,
         via: Via,
     ) -> Result<(), KernelError> {
-        if via == Via::Dispatcher {
-            return self.attach_dispatched(name, program, ifindex, mode);
-        }
-        let what = || format!("cannot attach {} to {name} in {} mode", program.name(), mode.name());
-        let link = bpf_calls::create_xdp_link(self.program(program)?, ifindex, mode).map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EOPNOTSUPP | libc::EINVAL) if mode == Mode::Native => Some(
-                    "the driver may have no native XDP, or not with this MTU: see `ip -d link show`; \
-                          mode = \"generic\" works with every driver, slowly",
-                ),
-                Some(libc::EOPNOTSUPP | libc::EINVAL) => {
-                    Some("the device does not support this mode: see `mode`")
-                }
-                Some(libc::EBUSY | libc::EEXIST) => Some("another XDP program is there: see `ip link show`"),
-                Some(libc::EPERM) => Some(RIGHTS),
-                _ => None,
-            };
-            let error = KernelError::new(what(), error);
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
-        let path = self.pins.link(name);
-        bpf_calls::pin(&link, &path)
-            .map_err(|error| KernelError::new(format!("cannot pin the link {}", path.display()), error))
+        self.attach_xdp(name, program, ifindex, mode, via)
     }
 
     fn update_link(&mut self, name: &str, program: Program) -> Result<(), KernelError> {
-        if self.pins.dispatched(name).exists() {
-            return self.update_dispatched(name, &Wanted::Current(program));
-        }
-        let path = self.pins.link(name);
-        let what = || format!("cannot replace the program of {name} by {}", program.name());
-        let link = Link::open(&path).map_err(|error| KernelError::new(what(), cause(&error)))?;
-        bpf_calls::update_link(&link, self.program(program)?).map_err(|error| KernelError::new(what(), error))
+        self.update_xdp(name, program)
     }
 
     fn detach(&mut self, name: &str) -> Result<(), KernelError> {
@@ -569,21 +340,7 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn attach_flood(&mut self, name: &str, ifindex: u32) -> Result<(), KernelError> {
-        let link = bpf_calls::create_tcx_link(self.program(Program::Flood)?, ifindex).map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EINVAL) => Some("tc programs have links since Linux 6.6: flood = true needs that"),
-                Some(libc::EPERM) => Some(RIGHTS),
-                _ => None,
-            };
-            let error = KernelError::new(format!("cannot attach mptm_flood to {name}"), error);
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
-        })?;
-        let path = self.pins.flood_link(name);
-        bpf_calls::pin(&link, &path)
-            .map_err(|error| KernelError::new(format!("cannot pin the link {}", path.display()), error))
+        self.attach_tcx(name, ifindex)
     }
 
     fn update_flood(&mut self, name: &str) -> Result<(), KernelError> {

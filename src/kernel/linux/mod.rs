@@ -1,5 +1,6 @@
 //! The real kernel.
 
+mod attached;
 mod bpf;
 mod bpf_calls;
 mod copy;
@@ -20,6 +21,7 @@ mod network;
 mod observe;
 mod peers;
 mod pins;
+mod programs;
 mod resize;
 mod rights;
 mod routes;

@@ -13,7 +13,8 @@ use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapHandle, OpenObject};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::bpf::{BpfDataPlane, User};
+use super::attached::User;
+use super::bpf::BpfDataPlane;
 use super::bpf_calls;
 use super::copy::{Counted, combine, copy, counted};
 use super::libbpf::cause;
