@@ -307,10 +307,10 @@ fn main() {
             }
         }
         println!("{rounds} rounds of {seconds} s for each figure; medians\n");
-        let mut heading = vec!["container to container"];
-        heading.extend(ways.iter().map(|way| way.name()));
-        heading.extend(ways.iter().skip(1).map(|_| "mptm against it"));
-        let mut table = Table::new(&heading);
+        let mut heading = vec!["container to container".to_owned()];
+        heading.extend(ways.iter().map(|way| way.name().to_owned()));
+        heading.extend(ways.iter().skip(1).map(|way| format!("mptm / {}", way.name())));
+        let mut table = Table::new(&heading.iter().map(String::as_str).collect::<Vec<_>>());
         for (kind, name) in KINDS.iter().enumerate() {
             let of: Vec<f64> = results
                 .iter()
