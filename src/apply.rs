@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::kernel::{DataPlane as Bpf, KernelError, Network};
-use crate::plan::{Plan, Step};
+use crate::plan::{Change, Plan, Step};
 use crate::render;
 use crate::store::{self, Ids};
 
@@ -44,14 +44,32 @@ impl fmt::Display for ApplyError {
 /// # Errors
 /// The first step that fails.
 pub fn apply(plan: &Plan, bpf: &mut dyn Bpf, net: &mut dyn Network, ids: &mut Ids) -> Result<(), ApplyError> {
-    let mut done = 0;
+    let (mut done, mut unsettled) = (0, None);
     while done < plan.steps.len() {
+        if !plan.steps[done].only_fills() {
+            settle(plan, unsettled.take(), bpf, net, ids)?;
+        }
+        if let Step::DataPlane(Change::Add(_)) = plan.steps[done] {
+            unsettled = Some(done);
+        }
         match store::execute_some(&plan.steps[done..], bpf, net, ids) {
             Ok(more) => done += more,
             Err((more, source)) => return Err(undo(&plan.steps[..=done + more], source, bpf, net, ids)),
         }
     }
-    Ok(())
+    settle(plan, unsettled, bpf, net, ids)
+}
+
+/// Waits for the data plane that this step has begun to make. If that fails, what was put into it is gone with it.
+fn settle(
+    plan: &Plan,
+    step: Option<usize>,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+) -> Result<(), ApplyError> {
+    let Some(step) = step else { return Ok(()) };
+    bpf.settle().map_err(|source| undo(&plan.steps[..=step], source, bpf, net, ids))
 }
 
 /// Undoes steps, the last of which failed and may be half done.

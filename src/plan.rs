@@ -1,7 +1,7 @@
 //! The difference between two states, as steps in the order in which they are carried out. Pure.
 //!
 //! What is referred to comes before what refers to it, and what lets traffic in comes last; removal goes the other way
-//! round. An identity that is in both states is changed in place; but a program that moves from one device to another
+//! round. A new data plane is filled before any setting is changed. An identity that is in both states is changed in place; but a program that moves from one device to another
 //! leaves the old one first. An MTU that rises lets bigger packets in: it waits until all tunnels are as they will be.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +105,24 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether all that it does is to fill a data plane's maps, so that the programs need not be there yet.
+    pub fn only_fills(&self) -> bool {
+        match self {
+            Self::StackCpus(_)
+            | Self::Segment(..)
+            | Self::Interface(..)
+            | Self::Port(..)
+            | Self::Tunnel(..)
+            | Self::Route(..)
+            | Self::Endpoint(..) => true,
+            Self::DataPlane(_)
+            | Self::Setting(..)
+            | Self::FloodLink(..)
+            | Self::Flood(..)
+            | Self::Link(..) => false,
+        }
+    }
+
     /// What undoes it.
     #[must_use]
     pub fn inverse(self) -> Self {
@@ -186,9 +204,13 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
             sort(Step::StackCpus(change), false);
         }
     }
+    // A new data plane is filled while its programs are being loaded; a machine that can't have them is not to be touched.
+    let is_new = data_plane.is_some() && actual.data_plane.is_none();
+    let mut filled = Vec::new();
     diff_settings(settings, &actual.settings, |key, change, removes| {
         let late = removes || lets_more_in(key, &change);
-        sort(Step::Setting(key.clone(), change), late);
+        let step = Step::Setting(key.clone(), change);
+        if is_new && !late { filled.push(step) } else { sort(step, late) }
     });
     for name in segments.keys().filter(|name| !actual.segments.contains_key(*name)) {
         sort(Step::Segment(name.clone(), Change::Add(())), false);
@@ -216,6 +238,7 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     diff(endpoints, &actual.endpoints, |endpoint, change, removes| {
         sort(Step::Endpoint(endpoint.clone(), change), removes);
     });
+    filled.into_iter().for_each(|step| sort(step, false));
     // Nothing is flooded before the program that does it is there. As with the others, below, a device must lose it
     // before it gets it under another name.
     let mut unplugged = Vec::new();

@@ -251,11 +251,19 @@ pub trait DataPlane {
     /// A map can't be looked at.
     fn sizes(&self) -> Result<Sizes, KernelError>;
 
-    /// Makes the maps, loads and pins the programs, and writes `meta`: all of it or nothing.
+    /// Makes the maps, and begins to load the programs. The maps can be filled at once; for all else, `settle` comes first.
+    /// All of it or nothing.
     ///
     /// # Errors
-    /// Missing rights, kernel features or memory; a pin directory that can't be made.
+    /// Missing rights or memory; a pin directory that can't be made.
     fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
+
+    /// Ends what `create` has begun, if it has: waits for the programs, pins all, and writes `meta`. All of it or nothing,
+    /// the maps and what is in them included.
+    ///
+    /// # Errors
+    /// Missing rights or kernel features; another data plane that has come into being meanwhile.
+    fn settle(&mut self) -> Result<(), KernelError>;
 
     /// Makes maps of other sizes in the place of those that are there, with the same in them, and this mptm's programs,
     /// which use them; writes `meta`. Every link gets the new program before this returns. No packet is without a
@@ -263,14 +271,14 @@ pub trait DataPlane {
     /// `restore_programs`, in case they are of another build. All of it or nothing.
     ///
     /// # Errors
-    /// As for `create`; what is there has no room in so little.
+    /// As for `create` and `settle`; what is there has no room in so little.
     fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// Loads this mptm's programs with the maps that are there, puts them in the place of the old in the pins and in
     /// every link, and writes `meta`. The old ones stay at hand until the next call, for `restore_programs`.
     ///
     /// # Errors
-    /// As for `create`.
+    /// As for `create` and `settle`.
     fn replace_programs(&mut self, meta: &[u8]) -> Result<(), KernelError>;
 
     /// Makes maps of this mptm's layout in the place of older ones, with `meta` in them, and programs that use them.
@@ -278,7 +286,7 @@ pub trait DataPlane {
     /// with the old maps, until each is updated. Both stay at hand, for `restore_programs`.
     ///
     /// # Errors
-    /// As for `create`; maps that can't be read.
+    /// As for `create` and `settle`; maps that can't be read.
     fn migrate(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError>;
 
     /// After `migrate`: gives a link the program back that it had before; false: it is not at hand.
@@ -293,7 +301,7 @@ pub trait DataPlane {
     /// Undoes `replace_programs`, and writes `meta`; or undoes `migrate`, or `resize`.
     ///
     /// # Errors
-    /// There is nothing to restore; as for `create`.
+    /// There is nothing to restore; as for `create` and `settle`.
     fn restore_programs(&mut self, meta: &[u8]) -> Result<(), KernelError>;
 
     /// Removes maps and programs. The links must be gone.

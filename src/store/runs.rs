@@ -4,7 +4,7 @@ use zerocopy::IntoBytes;
 
 use super::codec::{RouteKey, encode_endpoint, route_key};
 use super::ids::Ids;
-use super::write::{execute, pairs_of, route_value};
+use super::write::{begin, execute, pairs_of, route_value};
 use crate::config::model::Name;
 use crate::kernel::{Batch, DataPlane as Bpf, KernelError, Map, Network};
 use crate::plan::Step;
@@ -34,7 +34,8 @@ fn kind(step: &Step) -> Option<Kind> {
     Some(if stays { Kind::Put(map) } else { Kind::Delete(map) })
 }
 
-/// Carries out the first of some steps, or more of them. The answer is how many.
+/// Carries out the first of some steps, or more of them. The answer is how many. A data plane that is added is left to
+/// [`settle`](Bpf::settle).
 ///
 /// # Errors
 /// What the kernel refuses, and how many steps were carried out before the one that is refused.
@@ -55,6 +56,9 @@ pub fn execute_some(
                 Kind::Delete(map) => bpf.delete_all(map, &entries)?,
             }
             Ok(run)
+        }
+        _ if let Step::DataPlane(change) = first => {
+            begin(change, bpf, ids).map(|()| 1).map_err(|error| (0, error))
         }
         _ => execute(first, bpf, net, ids).map(|()| 1).map_err(|error| (0, error)),
     }

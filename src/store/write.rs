@@ -32,8 +32,8 @@ pub fn execute(
 ) -> Result<(), KernelError> {
     match step {
         Step::DataPlane(change) => {
-            ids.untouched = matches!(change, Change::Add(_));
-            data_plane(change, bpf)
+            begin(change, bpf, ids)?;
+            bpf.settle()
         }
         Step::StackCpus(change) => stack_cpus(change, bpf),
         Step::Setting(key, change) => setting(key, change, bpf, net),
@@ -80,6 +80,12 @@ pub fn revert(
         return flood::revert_link(name, change, bpf);
     }
     execute(&step.clone().inverse(), bpf, net, ids)
+}
+
+/// As `execute`, but for a data plane that is being made: its maps are there, and `settle` does the rest.
+pub(super) fn begin(change: &Change<DataPlane>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
+    ids.untouched = matches!(change, Change::Add(_));
+    data_plane(change, bpf)
 }
 
 fn data_plane(change: &Change<DataPlane>, bpf: &mut dyn Bpf) -> Result<(), KernelError> {

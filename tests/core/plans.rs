@@ -144,7 +144,6 @@ fn what_is_referred_to_comes_first() {
         [
             "+ data-plane ",
             "+ way-to-stack ",
-            "~ setting vns1/veth-b",
             "+ segment blue",
             "+ interface eth0",
             "+ interface veth-a",
@@ -153,6 +152,7 @@ fn what_is_referred_to_comes_first() {
             "+ route blue",
             "+ route blue",
             "+ endpoint geneve",
+            "~ setting vns1/veth-b",
             "+ flood-program eth0",
             "+ flood-program veth-a",
             "+ flood blue",

@@ -80,6 +80,11 @@ impl DataPlane for Refusing<BpfDataPlane> {
     fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.create(meta, sizes))
     }
+    fn settle(&mut self) -> Result_<()> {
+        let settled = Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.settle());
+        // What is not settled is not there.
+        settled.inspect_err(|_| drop(self.inner.destroy()))
+    }
     fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result_<()> {
         Refusal { late: false, ..self.refusal.clone() }.pass(|| self.inner.resize(meta, sizes))
     }

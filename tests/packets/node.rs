@@ -78,6 +78,7 @@ impl Node {
         let sizes = Sizes::each(|_| 16_384);
         node.plane
             .create(meta.as_bytes(), &sizes)
+            .and_then(|()| node.plane.settle())
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.hint));
         Some(node)
     }

@@ -37,6 +37,7 @@ impl World {
     fn put(&mut self, map: Map, key: &[u8], value: &[u8]) -> Result<(), KernelError> {
         let what = || format!("cannot write to the map {}", map.name());
         self.change(what)?;
+        assert!(!(self.unsettled && map == Map::Saved), "what is not pinned is lost with whoever is killed");
         if map == Map::Devices {
             let ifindex = value.first_chunk().map_or(0, |index| u32::from_ne_bytes(*index));
             if !self.namespaces[0].devices.contains_key(&ifindex) {
@@ -135,7 +136,11 @@ impl DataPlane for Fake {
     }
 
     fn meta(&self) -> Result<Option<Vec<u8>>, KernelError> {
-        if self.world().maps.is_none() { Ok(None) } else { self.get(Map::Meta, &META) }
+        let is_pinned = {
+            let world = self.world();
+            world.maps.is_some() && !world.unsettled
+        };
+        if is_pinned { self.get(Map::Meta, &META) } else { Ok(None) }
     }
 
     fn sizes(&self) -> Result<Sizes, KernelError> {
@@ -144,7 +149,7 @@ impl DataPlane for Fake {
 
     fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         let mut world = self.world();
-        world.change(|| "cannot load the BPF programs".into())?;
+        world.change(|| "cannot make the maps".into())?;
         world.allocate(sizes)?;
         if world.maps.is_some() {
             return Err(refused(format!("cannot replace {}", self.pin_dir().display()), libc::ENOTEMPTY));
@@ -152,6 +157,19 @@ impl DataPlane for Fake {
         let mut maps = Maps::new(*sizes);
         maps.poke(Map::Meta, &META, meta);
         world.maps = Some(maps);
+        world.unsettled = true;
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        let mut world = self.world();
+        if !std::mem::take(&mut world.unsettled) {
+            return Ok(());
+        }
+        if let Err(error) = world.change(|| "cannot load the BPF programs".into()) {
+            world.maps = None;
+            return Err(error);
+        }
         for program in Program::ALL {
             let id = world.load(program.name());
             world.pinned.insert(program, id);
@@ -252,6 +270,7 @@ impl DataPlane for Fake {
         let is_used = !world.links.is_empty() || !world.dispatched.is_empty();
         assert!(!is_used && world.flood_links.is_empty(), "the links must be gone");
         world.maps = None;
+        world.unsettled = false;
         let former = world.former.take().map(|(_, programs)| programs).unwrap_or_default();
         let World { pinned, replaced, programs, .. } = &mut *world;
         for id in pinned.values().chain(replaced.values()).chain(former.values()) {

@@ -58,6 +58,8 @@ pub struct World {
     pub solicited: Vec<(u32, IpAddr)>,
     /// The pinned maps; None: there is no data plane.
     pub maps: Option<Maps>,
+    /// There are maps, but `settle` has yet to load the programs and to pin it all.
+    pub unsettled: bool,
     /// How many entries fit into maps that have less room than the real ones.
     pub room: BTreeMap<super::Map, usize>,
     /// How many entries any map may have, if memory is scarce.
@@ -96,6 +98,7 @@ impl Default for World {
             answers: BTreeMap::new(),
             solicited: Vec::new(),
             maps: None,
+            unsettled: false,
             room: BTreeMap::new(),
             most_entries: None,
             pinned: BTreeMap::new(),

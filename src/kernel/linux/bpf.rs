@@ -13,7 +13,7 @@ use super::bpf_calls;
 use super::cpus::cpus;
 use super::generation::{Changing, Generation};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
-use super::load::Maps;
+use super::making::Making;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use super::programs::Replaced;
@@ -26,6 +26,8 @@ use crate::kernel::{KernelError, Sizes, Table};
 pub struct BpfDataPlane {
     pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
+    /// What `create` has begun, and `settle` ends.
+    pub(super) making: Option<Making>,
     /// Opened by the first change.
     generation: OnceLock<Generation>,
     /// What `replace_programs` took out.
@@ -41,6 +43,7 @@ impl BpfDataPlane {
         Self {
             pins: Pins::new(pin_dir),
             maps: Mutex::default(),
+            making: None,
             generation: OnceLock::new(),
             replaced: None,
             former: None,
@@ -72,6 +75,10 @@ impl BpfDataPlane {
     /// To be held while a map is changed: what the programs keep of flows does not hold any more. Maps of older layouts
     /// have none.
     fn changing(&self, map: Map) -> Result<Option<Changing<'_>>, KernelError> {
+        // No program runs yet.
+        if self.making.is_some() {
+            return Ok(None);
+        }
         let path = self.pins.map("generation");
         if !Generation::covers(map) || (self.generation.get().is_none() && !path.exists()) {
             return Ok(None);
@@ -90,6 +97,12 @@ impl BpfDataPlane {
     /// Programs have been put in the place of others, which may have kept what is in other maps.
     pub(super) fn forget_flows(&self) -> Result<(), KernelError> {
         self.changing(Map::Meta).map(drop)
+    }
+
+    /// Maps that are not pinned yet.
+    pub(super) fn use_maps(&mut self, maps: BTreeMap<Map, Arc<MapHandle>>) {
+        self.forget_maps();
+        self.maps = Mutex::new(maps);
     }
 
     /// Other maps are pinned now.
@@ -168,22 +181,11 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn create(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
-        let staging = self.pins.make_staging()?;
-        let result = self.load_into(&staging, meta, &Maps::new(sizes)).and_then(|()| {
-            if self.pins.root().exists() {
-                fs::remove_dir(self.pins.root()).map_err(|error| {
-                    KernelError::new(format!("cannot replace {}", self.pins.root().display()), error)
-                        .hint("if another mptm has just made it, apply again")
-                })?;
-            }
-            fs::rename(staging.root(), self.pins.root()).map_err(|error| {
-                KernelError::new(format!("cannot rename {}", staging.root().display()), error)
-            })
-        });
-        if result.is_err() {
-            self.pins.clear_leftovers()?;
-        }
-        result
+        self.begin(meta, sizes)
+    }
+
+    fn settle(&mut self) -> Result<(), KernelError> {
+        self.end()
     }
 
     fn resize(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
@@ -211,6 +213,7 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn destroy(&mut self) -> Result<(), KernelError> {
+        self.making = None;
         self.forget_maps();
         self.replaced = None;
         self.former = None;

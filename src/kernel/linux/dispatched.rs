@@ -10,13 +10,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use libbpf_rs::skel::Skel;
 use libbpf_rs::{ProgramAttachType, ProgramHandle, ProgramType};
 
 use super::bpf::{BpfDataPlane, remove_file};
 use super::bpf_calls;
 use super::dispatchers::{self, Dispatcher, Present, Session, Source};
 use super::libbpf::{cause, explain_part_failure};
-use super::load::Maps;
+use super::load::{Maps, load};
 use super::pins::Pins;
 use crate::config::model::Mode;
 use crate::kernel::KernelError;
@@ -257,8 +258,9 @@ impl BpfDataPlane {
         function: &str,
         path: &Path,
     ) -> Result<ProgramHandle, KernelError> {
+        let maps = self.handles(&Maps::pinned())?;
         let mut object = MaybeUninit::uninit();
-        let skel = self.load(&mut object, &Maps::pinned(), |open| {
+        let skel = load(&mut object, &maps, |open| {
             for mut other in open.progs_mut() {
                 if other.name() != program.name() {
                     other.set_autoload(false);
@@ -273,9 +275,13 @@ impl BpfDataPlane {
             }
             Ok(())
         });
-        let skel = skel.map_err(explain_part_failure)?;
+        let mut skel = skel.map_err(explain_part_failure)?;
         remove_file(path)?;
-        Self::pin_program(&skel, program, path)?;
+        for mut loaded in skel.object_mut().progs_mut().filter(|loaded| loaded.name() == program.name()) {
+            loaded
+                .pin(path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
+        }
         open(path)
     }
 

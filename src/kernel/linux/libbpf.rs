@@ -1,8 +1,9 @@
 //! What libbpf says when it fails, and what that means.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::Once;
 
 use libbpf_rs::{PrintLevel, libbpf_sys};
 
@@ -69,7 +70,7 @@ pub fn explain_part_failure(error: KernelError) -> KernelError {
 /// What to do about ENOMEM.
 pub const NO_MEMORY: &str = "there is not so much memory: see `free`, and memory.max of the cgroup; fewer tunnels or routes take less";
 /// What to do about EMFILE.
-const OPEN_FILES: &str = "it takes some 50 open files: see `ulimit -n`";
+const OPEN_FILES: &str = "it takes some 150 open files: see `ulimit -n`";
 
 /// The map that libbpf could not make, if that is why it gave up.
 fn map_that_failed(log: &str) -> Option<Map> {
@@ -77,21 +78,24 @@ fn map_that_failed(log: &str) -> Option<Map> {
     Map::named(line.split('\'').nth(1)?)
 }
 
-static LIBBPF_LOG: Mutex<String> = Mutex::new(String::new());
+thread_local! {
+    /// Of each thread for itself: several may be loading.
+    static LIBBPF_LOG: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 /// libbpf writes to standard error by itself: keep what it says for when it matters.
 pub fn capture_libbpf() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
-            LIBBPF_LOG.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+            LIBBPF_LOG.with_borrow_mut(|log| log.push_str(&text));
         })));
     });
 }
 
-/// What libbpf has said since the last time.
+/// What libbpf has said in this thread since the last time.
 pub fn take_libbpf_log() -> String {
-    std::mem::take(&mut LIBBPF_LOG.lock().unwrap_or_else(PoisonError::into_inner))
+    LIBBPF_LOG.take()
 }
 
 #[cfg(test)]

@@ -1,17 +1,29 @@
-//! Loading the programs, with new maps or with those that are pinned.
+//! Loading the programs, with new maps or with those that are pinned. The maps come first, by an object of their own; then
+//! the programs, by threads with an object each, and whoever waits for them can fill the maps meanwhile.
 
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags, OpenObject};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject};
 
 use super::bpf::BpfDataPlane;
+use super::bpf_calls;
+use super::cpus::cpus;
 use super::libbpf::{cause, explain_load_failure, take_libbpf_log};
 use super::pins::Pins;
-use crate::kernel::data_plane::{DataPlane, Map, Program};
+use crate::kernel::data_plane::{Map, Program};
 use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
 use crate::kernel::{KernelError, Sizes};
+
+/// Which programs are loaded by one thread. The verifier needs three times as long for mptm_decap as for all others.
+const GROUPS: [&[Program]; 2] =
+    [&[Program::Decap], &[Program::Encap, Program::Redirect, Program::Pass, Program::Flood]];
 
 /// Which maps a load takes: new ones of these sizes, but for those that are kept.
 pub(super) struct Maps<'a> {
@@ -33,29 +45,63 @@ impl<'a> Maps<'a> {
     }
 }
 
+/// All maps of the object, by their names in it.
+pub(super) type Handles = BTreeMap<String, Arc<MapHandle>>;
+/// Programs that are loaded, and pinned nowhere yet.
+pub(super) type Loaded = Vec<(Program, OwnedFd)>;
+
+/// Programs that are being loaded, with the maps that they will use.
+pub(super) struct Loading {
+    pub(super) maps: Handles,
+    parts: Vec<Part>,
+}
+
+/// Some of the programs.
+enum Part {
+    Thread(JoinHandle<Result<Loaded, KernelError>>),
+    /// There was no thread to be had.
+    Done(Result<Loaded, KernelError>),
+}
+
 impl BpfDataPlane {
-    /// Loads the object as `prepare` leaves it.
-    pub(super) fn load<'o>(
-        &self,
-        object: &'o mut MaybeUninit<OpenObject>,
-        maps: &Maps<'_>,
-        prepare: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
-    ) -> Result<MptmSkel<'o>, KernelError> {
+    /// Makes the maps, and begins to load the programs.
+    pub(super) fn begin_load(&self, maps: &Maps<'_>) -> Result<Loading, KernelError> {
+        let handles = self.handles(maps)?;
+        let parts = GROUPS
+            .iter()
+            .map(|group| {
+                let maps = handles.clone();
+                let builder = thread::Builder::new().name("load".into());
+                match builder.spawn(move || load_group(group, &maps)) {
+                    Ok(thread) => Part::Thread(thread),
+                    Err(_) => Part::Done(load_group(group, &handles)),
+                }
+            })
+            .collect();
+        Ok(Loading { maps: handles, parts })
+    }
+
+    /// Opens the maps that are kept, and makes the others.
+    pub(super) fn handles(&self, maps: &Maps<'_>) -> Result<Handles, KernelError> {
         take_libbpf_log();
         let failed = |error: &libbpf_rs::Error| explain_load_failure(error, maps.sizes);
-        let mut open = MptmSkelBuilder::default().open(object).map_err(|error| failed(&error))?;
-        let cpus = self.possible_cpus()?;
+        let mut handles = Handles::new();
+        let mut object = MaybeUninit::uninit();
+        let mut open = MptmSkelBuilder::default().open(&mut object).map_err(|error| failed(&error))?;
         for mut map in open.open_object_mut().maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if (maps.is_kept)(&name) {
                 let path = self.pins.map(&name);
-                map.reuse_pinned_map(&path).map_err(|error| {
+                let cannot = |error: libbpf_rs::Error| {
                     KernelError::new(format!("cannot use the map {} again", path.display()), cause(&error))
-                })?;
+                };
+                let handle = MapHandle::from_pinned_path(&path).map_err(cannot)?;
+                map.reuse_fd(handle.as_fd()).map_err(cannot)?;
+                handles.insert(name, Arc::new(handle));
                 continue;
             }
             let size = match Map::named(&name) {
-                Some(Map::Cpus) => Some(cpus),
+                Some(Map::Cpus) => Some(cpus("possible")?.last().map_or(1, |last| last + 1)),
                 Some(own) => maps.sizes.and_then(|sizes| sizes.of(own)),
                 None => None,
             };
@@ -65,42 +111,109 @@ impl BpfDataPlane {
                 })?;
             }
         }
-        prepare(open.open_object_mut()).map_err(|error| failed(&error))?;
-        open.load().map_err(|error| failed(&error))
+        if maps.sizes.is_none() {
+            return Ok(handles);
+        }
+        open.open_object_mut().progs_mut().for_each(|mut program| program.set_autoload(false));
+        let skel = open.load().map_err(|error| failed(&error))?;
+        for map in skel.object().maps() {
+            let name = map.name().to_string_lossy().into_owned();
+            if !handles.contains_key(&name) {
+                let handle = MapHandle::try_from(&map).map_err(|error| failed(&error))?;
+                handles.insert(name, Arc::new(handle));
+            }
+        }
+        Ok(handles)
     }
 
     /// Makes maps and programs, pinned in a directory of their own.
     pub(super) fn load_into(&self, pins: &Pins, meta: &[u8], maps: &Maps<'_>) -> Result<(), KernelError> {
-        let mut object = MaybeUninit::uninit();
-        let mut skel = self.load(&mut object, maps, |_| Ok(()))?;
-        for mut map in skel.object_mut().maps_mut() {
-            let path = pins.map(&map.name().to_string_lossy());
-            map.pin(&path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
+        self.begin_load(maps)?.pin(pins, meta)
+    }
+}
+
+impl Loading {
+    /// Waits for the programs.
+    pub(super) fn wait(self) -> Result<Loaded, KernelError> {
+        let parts: Vec<_> = self
+            .parts
+            .into_iter()
+            .map(|part| match part {
+                Part::Thread(thread) => {
+                    thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+                }
+                Part::Done(result) => result,
+            })
+            .collect();
+        let parts: Vec<Loaded> = parts.into_iter().collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Waits for the programs, pins them and the maps, and writes `meta`.
+    pub(super) fn pin(self, pins: &Pins, meta: &[u8]) -> Result<(), KernelError> {
+        let maps = self.maps.clone();
+        let programs = self.wait()?;
+        for (name, map) in &maps {
+            let path = pins.map(name);
+            bpf_calls::pin(map, &path)
+                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))?;
         }
-        Self::pin_programs(&skel, pins, "")?;
-        skel.maps
-            .meta
-            .update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY)
-            .map_err(|error| KernelError::new("cannot write the map meta", cause(&error)))
+        pin_programs(&programs, pins, "")?;
+        let cannot = |error| KernelError::new("cannot write the map meta", error);
+        let map = maps.get(Map::Meta.name()).ok_or_else(|| cannot(std::io::ErrorKind::NotFound.into()))?;
+        map.update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY).map_err(|error| cannot(cause(&error)))
     }
+}
 
-    pub(super) fn pin_program(skel: &MptmSkel<'_>, program: Program, path: &Path) -> Result<(), KernelError> {
-        let mut loaded = skel.object().progs_mut().filter(|loaded| loaded.name() == program.name());
-        loaded.try_for_each(|mut loaded| {
-            loaded
-                .pin(path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))
-        })
+/// Loads the object with these maps, as `prepare` leaves it.
+pub(super) fn load<'o>(
+    object: &'o mut MaybeUninit<OpenObject>,
+    maps: &Handles,
+    prepare: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+) -> Result<MptmSkel<'o>, KernelError> {
+    take_libbpf_log();
+    let failed = |error: &libbpf_rs::Error| explain_load_failure(error, None);
+    let mut open = MptmSkelBuilder::default().open(object).map_err(|error| failed(&error))?;
+    for mut map in open.open_object_mut().maps_mut() {
+        if let Some(handle) = maps.get(&*map.name().to_string_lossy()) {
+            map.reuse_fd(handle.as_fd()).map_err(|error| failed(&error))?;
+        }
     }
+    prepare(open.open_object_mut()).map_err(|error| failed(&error))?;
+    open.load().map_err(|error| failed(&error))
+}
 
-    pub(super) fn pin_programs(skel: &MptmSkel<'_>, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
-        for mut program in skel.object().progs_mut() {
-            let path = pins.program(&(program.name().to_string_lossy() + suffix));
-            program
-                .pin(&path)
-                .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), cause(&error)))?;
+/// Loads some programs, one after the other.
+fn load_group(group: &[Program], maps: &Handles) -> Result<Loaded, KernelError> {
+    let mut object = MaybeUninit::uninit();
+    let skel = load(&mut object, maps, |open| {
+        for mut program in open.progs_mut() {
+            let is_wanted = group.iter().any(|wanted| program.name() == wanted.name());
+            program.set_autoload(is_wanted);
         }
         Ok(())
+    })?;
+    let mut programs = Loaded::new();
+    for program in group {
+        let loaded = skel.object().progs().find(|loaded| loaded.name() == program.name());
+        let fd = match &loaded {
+            Some(loaded) => loaded.as_fd().try_clone_to_owned(),
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        programs
+            .push((*program, fd.map_err(|error| KernelError::new("cannot load the BPF programs", error))?));
     }
+    Ok(programs)
+}
+
+/// Pins programs below their names, with `suffix`.
+pub(super) fn pin_programs(programs: &Loaded, pins: &Pins, suffix: &str) -> Result<(), KernelError> {
+    programs
+        .iter()
+        .try_for_each(|(program, fd)| pin_program(fd, &pins.program(&format!("{}{suffix}", program.name()))))
+}
+
+fn pin_program(program: impl AsFd, path: &Path) -> Result<(), KernelError> {
+    bpf_calls::pin(program, path)
+        .map_err(|error| KernelError::new(format!("cannot pin {}", path.display()), error))
 }

@@ -14,6 +14,7 @@ mod libbpf;
 mod links;
 mod load;
 mod lock;
+mod making;
 mod migrate;
 mod netlink;
 mod netns;

@@ -1,7 +1,6 @@
 //! The pinned programs: others in their place, and back.
 
 use std::fs;
-use std::mem::MaybeUninit;
 
 use libbpf_rs::{MapCore, ProgramHandle};
 
@@ -10,7 +9,7 @@ use super::bpf::BpfDataPlane;
 use super::bpf_calls;
 use super::dispatched::{self, Parts};
 use super::libbpf::cause;
-use super::load::Maps;
+use super::load::{Maps, pin_programs};
 use crate::kernel::KernelError;
 use crate::kernel::data_plane::{DataPlane, Map, Program};
 
@@ -54,9 +53,8 @@ impl BpfDataPlane {
         self.drop_new_programs();
         let before = self.replaceable()?;
         let loaded = (|| {
-            let mut object = MaybeUninit::uninit();
-            let skel = self.load(&mut object, &Maps::pinned(), |_| Ok(()))?;
-            Self::pin_programs(&skel, &self.pins, "-new")
+            let programs = self.begin_load(&Maps::pinned())?.wait()?;
+            pin_programs(&programs, &self.pins, "-new")
         })();
         if let Err(error) = loaded {
             self.drop_new_programs();
