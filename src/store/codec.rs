@@ -271,6 +271,11 @@ pub fn encode_gateway() -> abi::Route {
     abi::Route { target: target::GATEWAY, ..Default::default() }
 }
 
+/// The value of a route to a workload, whose pairs, if it has any, are in the table `pairs`.
+pub fn encode_workload_route(interface: u32, pairs: u32, mac: Option<MacAddr>) -> abi::Route {
+    abi::Route { id: interface, pairs, target: target::WORKLOAD, mac: mac.unwrap_or(MacAddr::ZERO).0 }
+}
+
 /// A namespace as `saved` and `names` write it.
 pub fn netns_text(netns: &Netns) -> String {
     netns.as_ref().map(ToString::to_string).unwrap_or_default()

@@ -7,6 +7,7 @@ mod flood;
 mod ids;
 mod read;
 mod runs;
+mod tunnels;
 mod write;
 
 pub use check::is_done;

@@ -4,6 +4,7 @@ use zerocopy::IntoBytes;
 
 use super::codec::{RouteKey, encode_endpoint, route_key};
 use super::ids::Ids;
+use super::tunnels::{is_first, put_first};
 use super::write::{begin, execute, pairs_of, route_value};
 use crate::config::model::Name;
 use crate::kernel::{Batch, DataPlane as Bpf, KernelError, Map, Network};
@@ -12,15 +13,18 @@ use crate::plan::Step;
 /// How many steps are written at once, at most.
 const LONGEST: usize = 4096;
 
-/// What a step does, if it is to one entry of one map.
+/// What a step does, if many like it can be done at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Put(Map),
     Delete(Map),
+    /// Not of one map, but of a tunnel of which nothing is there.
+    Tunnel,
 }
 
-fn kind(step: &Step) -> Option<Kind> {
+fn kind(step: &Step, ids: &Ids) -> Option<Kind> {
     let (map, stays) = match step {
+        Step::Tunnel(name, change) if is_first(name, change, ids) => return Some(Kind::Tunnel),
         Step::Route(_, prefix, change) => {
             if pairs_of(change.before()).or(pairs_of(change.after())).is_some() {
                 return None;
@@ -46,14 +50,16 @@ pub fn execute_some(
     ids: &mut Ids,
 ) -> Result<usize, (usize, KernelError)> {
     let Some(first) = steps.first() else { return Ok(0) };
-    let of = kind(first);
-    let run = steps.iter().take(LONGEST).take_while(|step| kind(step) == of).count();
+    let of = kind(first, ids);
+    let run = steps.iter().take(LONGEST).take_while(|step| kind(step, ids) == of).count();
     match of {
+        Some(Kind::Tunnel) if run > 1 => put_first(&steps[..run], bpf, ids).map(|()| run),
         Some(kind) if run > 1 => {
             let entries = encode(&steps[..run], ids).map_err(|error| (0, error))?;
             match kind {
                 Kind::Put(map) => bpf.put_all(map, &entries)?,
                 Kind::Delete(map) => bpf.delete_all(map, &entries)?,
+                Kind::Tunnel => {}
             }
             Ok(run)
         }

@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use ipnet::IpNet;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::codec::{
-    RouteKey, decode, encode_endpoint, encode_gateway, encode_interface, encode_tunnel, encode_tunnel_route,
-    netns_text, route_key,
+    RouteKey, decode, encode_endpoint, encode_gateway, encode_interface, encode_tunnel_route,
+    encode_workload_route, netns_text, route_key,
 };
 use super::flood;
 use super::ids::Ids;
+use super::tunnels::tunnel;
 use crate::config::model::Name;
-use crate::kernel::abi::{self, name_kind, target};
+use crate::kernel::abi::{self, name_kind};
 use crate::kernel::{DataPlane as Bpf, KernelError, Map, Network};
 use crate::mac::MacAddr;
 use crate::plan::{Change, Step};
 use crate::protocol::Protocol;
-use crate::state::{Attachment, DataPlane, Interface, Route, SavedSetting, SettingKey, Tunnel};
+use crate::state::{Attachment, DataPlane, Interface, Route, SavedSetting, SettingKey};
 
 /// Carries out one step. `ids` are those of the data plane that is there, and follow.
 ///
@@ -204,12 +205,12 @@ fn set(key: &SettingKey, value: u64, net: &mut dyn Network) -> Result<(), Kernel
     net.set(&key.netns, &key.device, &key.setting, value)
 }
 
-fn put_name(bpf: &mut dyn Bpf, kind: u32, id: u32, text: &str) -> Result<(), KernelError> {
+pub(super) fn put_name(bpf: &mut dyn Bpf, kind: u32, id: u32, text: &str) -> Result<(), KernelError> {
     let key = abi::NameKey { kind, id };
     bpf.put(Map::Names, key.as_bytes(), abi::NameText { text: abi::text_field(text) }.as_bytes())
 }
 
-fn delete_name(bpf: &mut dyn Bpf, kind: u32, id: u32) -> Result<(), KernelError> {
+pub(super) fn delete_name(bpf: &mut dyn Bpf, kind: u32, id: u32) -> Result<(), KernelError> {
     bpf.delete(Map::Names, abi::NameKey { kind, id }.as_bytes())
 }
 
@@ -302,45 +303,6 @@ fn udp_port(port: u16, protocol: Option<Protocol>, bpf: &mut dyn Bpf) -> Result<
     bpf.put(Map::UdpPorts, 0_u32.as_bytes(), &ports)
 }
 
-fn tunnel(name: &Name, change: &Change<Tunnel>, bpf: &mut dyn Bpf, ids: &mut Ids) -> Result<(), KernelError> {
-    // It has a number already when it comes from older maps; its counters are its own then.
-    let is_new = change.before().is_none() && ids.tunnels.number(name).is_none();
-    let id = ids.tunnel(name);
-    let Some(after) = change.after() else {
-        delete_name(bpf, name_kind::NEXT_HOP, id)?;
-        delete_name(bpf, name_kind::TUNNEL, id)?;
-        bpf.put(Map::Active, id.as_bytes(), 0_u32.as_bytes())?;
-        ids.tunnels.remove(name);
-        return Ok(());
-    };
-    let value = encode_tunnel(after, ids.interface(&after.underlay), ids.segment(&after.segment)?);
-    // Of what was there before under its number, nothing can be left.
-    let is_clean = is_new && ids.untouched;
-    let active = if is_clean { None } else { bpf.get(Map::Active, id.as_bytes())? };
-    let active = active.map_or(Ok(0), |bytes| decode::<u32>(Map::Active, &bytes))?;
-    if (is_new && !is_clean) || change.before().is_some_and(|before| after.sequence && !before.sequence) {
-        // What it has of sequence numbers is another tunnel's, or of long ago.
-        bpf.put(Map::TunnelState, id.as_bytes(), abi::TunnelState::new_zeroed().as_bytes())?;
-    }
-    if is_new && !is_clean {
-        bpf.put_per_cpu(Map::TunnelStats, id.as_bytes(), abi::TunnelStats::new_zeroed().as_bytes())?;
-    }
-    match after.next_hop {
-        Some(next_hop) => put_name(bpf, name_kind::NEXT_HOP, id, &next_hop.to_string())?,
-        None if is_clean => {}
-        None => delete_name(bpf, name_kind::NEXT_HOP, id)?,
-    }
-    // Written aside, then brought into force by one store.
-    let other: u32 = if active == 1 { 2 } else { 1 };
-    bpf.put(Map::Tunnels, (2 * id + other - 1).as_bytes(), value.as_bytes())?;
-    bpf.put(Map::Active, id.as_bytes(), other.as_bytes())?;
-    if change.before().is_none() {
-        // Last: a number without a name is free, whatever an interruption left there.
-        put_name(bpf, name_kind::TUNNEL, id, name)?;
-    }
-    Ok(())
-}
-
 fn put_route(
     table: u32,
     prefix: &IpNet,
@@ -372,12 +334,9 @@ pub(super) fn route_value(route: &Route, pairs: u32, ids: &mut Ids) -> abi::Rout
     match route {
         Route::Tunnel(tunnel) => tunnel_route(tunnel, ids),
         Route::Gateway => encode_gateway(),
-        Route::Workload { interface, mac, pairs: _ } => abi::Route {
-            id: ids.interface(interface),
-            pairs,
-            target: target::WORKLOAD,
-            mac: mac.unwrap_or(MacAddr::ZERO).0,
-        },
+        Route::Workload { interface, mac, pairs: _ } => {
+            encode_workload_route(ids.interface(interface), pairs, *mac)
+        }
     }
 }
 
