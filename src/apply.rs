@@ -44,10 +44,25 @@ impl fmt::Display for ApplyError {
 /// # Errors
 /// The first step that fails.
 pub fn apply(plan: &Plan, bpf: &mut dyn Bpf, net: &mut dyn Network, ids: &mut Ids) -> Result<(), ApplyError> {
+    apply_and(plan, bpf, net, ids, &mut |_, _| {})
+}
+
+/// As `apply`; `filled` is called when the maps of a new data plane hold all that they will hold, and its programs are still
+/// being loaded.
+///
+/// # Errors
+/// As for `apply`.
+pub fn apply_and(
+    plan: &Plan,
+    bpf: &mut dyn Bpf,
+    net: &mut dyn Network,
+    ids: &mut Ids,
+    filled: &mut dyn FnMut(&dyn Bpf, &Ids),
+) -> Result<(), ApplyError> {
     let (mut done, mut unsettled) = (0, None);
     while done < plan.steps.len() {
         if !plan.steps[done].only_fills() {
-            settle(plan, unsettled.take(), bpf, net, ids)?;
+            settle(plan, unsettled.take(), bpf, net, ids, filled)?;
         }
         if let Step::DataPlane(Change::Add(_)) = plan.steps[done] {
             unsettled = Some(done);
@@ -57,7 +72,7 @@ pub fn apply(plan: &Plan, bpf: &mut dyn Bpf, net: &mut dyn Network, ids: &mut Id
             Err((more, source)) => return Err(undo(&plan.steps[..=done + more], source, bpf, net, ids)),
         }
     }
-    settle(plan, unsettled, bpf, net, ids)
+    settle(plan, unsettled, bpf, net, ids, filled)
 }
 
 /// Waits for the data plane that this step has begun to make. If that fails, what was put into it is gone with it.
@@ -67,8 +82,10 @@ fn settle(
     bpf: &mut dyn Bpf,
     net: &mut dyn Network,
     ids: &mut Ids,
+    filled: &mut dyn FnMut(&dyn Bpf, &Ids),
 ) -> Result<(), ApplyError> {
     let Some(step) = step else { return Ok(()) };
+    filled(bpf, ids);
     bpf.settle().map_err(|source| undo(&plan.steps[..=step], source, bpf, net, ids))
 }
 

@@ -149,8 +149,11 @@ pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut L
     if plan.is_empty() {
         return Ok(());
     }
-    apply::apply(plan, &mut kernel.bpf, &mut kernel.net, &mut live.ids)?;
-    if store::is_done(plan, &kernel.bpf, &live.ids)? {
+    let mut contents = None;
+    apply::apply_and(plan, &mut kernel.bpf, &mut kernel.net, &mut live.ids, &mut |bpf, ids| {
+        contents = Some(store::contents_are_as_in(desired, bpf, ids));
+    })?;
+    if store::is_carried_out(plan, desired, &kernel.bpf, &kernel.net, &live.ids, contents)? {
         return Ok(());
     }
     let rest = crate::plan::plan(desired, &kernel.read()?.state);

@@ -6,12 +6,14 @@ use zerocopy::IntoBytes;
 use super::codec::{
     RouteKey, encode_endpoint, encode_gateway, encode_tunnel, encode_tunnel_route, route_key,
 };
+use super::contents::contents_are_as_in;
 use super::ids::Ids;
+use super::read::read_frame;
 use crate::config::model::Name;
 use crate::kernel::abi::{self, name_kind};
-use crate::kernel::{DataPlane as Bpf, KernelError, Map};
+use crate::kernel::{DataPlane as Bpf, KernelError, Map, Network};
 use crate::plan::{Plan, Step};
-use crate::state::{Route, Tunnel};
+use crate::state::{Route, State, Tunnel};
 
 /// With more steps, it is faster to read everything in batches.
 const MOST: usize = 1024;
@@ -44,6 +46,53 @@ pub fn is_done(plan: &Plan, bpf: &dyn Bpf, ids: &Ids) -> Result<bool, KernelErro
         }
     }
     Ok(true)
+}
+
+/// Whether a plan has made all as it is in a state. `contents` is whether routes and endpoints are, if that was looked at
+/// already. False: there is a difference, or may be one.
+///
+/// # Errors
+/// As for [`read`](super::read).
+pub fn is_carried_out(
+    plan: &Plan,
+    state: &State,
+    bpf: &dyn Bpf,
+    net: &dyn Network,
+    ids: &Ids,
+    contents: Option<Result<bool, KernelError>>,
+) -> Result<bool, KernelError> {
+    Ok(is_done(plan, bpf, ids)?
+        || contents.unwrap_or_else(|| contents_are_as_in(state, bpf, ids))?
+            && is_as_in(state, bpf, net, ids)?)
+}
+
+/// Whether everything is as in a state whose routes and endpoints are known to be there, under the numbers of `ids`. False:
+/// there is a difference, or may be one.
+///
+/// # Errors
+/// As for [`read`](super::read).
+pub fn is_as_in(state: &State, bpf: &dyn Bpf, net: &dyn Network, ids: &Ids) -> Result<bool, KernelError> {
+    let live = read_frame(bpf, net)?;
+    // Exhaustive, so that a new field fails to compile until it is compared.
+    let State {
+        data_plane,
+        stack_cpus,
+        settings,
+        interfaces,
+        ports,
+        tunnels,
+        segments,
+        endpoints: _,
+        floods,
+        flood_links,
+        links,
+    } = state;
+    let now = &live.state;
+    Ok((data_plane, stack_cpus, settings) == (&now.data_plane, &now.stack_cpus, &now.settings)
+        && (interfaces, ports, tunnels) == (&now.interfaces, &now.ports, &now.tunnels)
+        && (floods, flood_links, links) == (&now.floods, &now.flood_links, &now.links)
+        && segments.keys().eq(now.segments.keys())
+        && live.ids.has_same_numbers(ids))
 }
 
 /// Whether a map has this value, or no entry. Some(None): it can't be told what the value should be.

@@ -1,6 +1,6 @@
 //! Which number stands for which name in the maps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
@@ -10,7 +10,7 @@ use crate::kernel::{KernelError, abi};
 /// Names and their numbers, both ways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
-    by_name: BTreeMap<Name, u32>,
+    by_name: HashMap<Name, u32>,
     by_number: BTreeMap<u32, Name>,
     /// The numbers of names that were removed. Nobody else gets them until the maps are read again: what still refers to
     /// one must not find something new there, and undoing must find what was.
@@ -44,7 +44,9 @@ impl Numbers {
 
     /// In the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&Name, u32)> {
-        self.by_name.iter().map(|(name, number)| (name, *number))
+        let mut all: Vec<_> = self.by_name.iter().map(|(name, number)| (name, *number)).collect();
+        all.sort_unstable();
+        all.into_iter()
     }
 
     /// Makes them belong to each other, unless the name has a number already.
@@ -125,6 +127,13 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// Whether everything that has a name has the same number in both.
+    pub(super) fn has_same_numbers(&self, other: &Self) -> bool {
+        self.interfaces.by_name == other.interfaces.by_name
+            && self.tunnels.by_name == other.tunnels.by_name
+            && self.segments.by_name == other.segments.by_name
+    }
+
     /// The slot of an interface.
     pub fn interface(&mut self, name: &Name) -> u32 {
         self.interfaces.allot(name)

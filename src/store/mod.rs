@@ -3,6 +3,7 @@
 
 mod check;
 mod codec;
+mod contents;
 mod flood;
 mod ids;
 mod read;
@@ -10,7 +11,8 @@ mod runs;
 mod tunnels;
 mod write;
 
-pub use check::is_done;
+pub use check::{is_as_in, is_carried_out, is_done};
+pub use contents::contents_are_as_in;
 pub use ids::Ids;
 pub use read::{Live, read};
 pub use runs::execute_some;

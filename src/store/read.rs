@@ -39,6 +39,15 @@ type Names = BTreeMap<(u32, u32), String>;
 /// # Errors
 /// The pins are of another version of mptm or for another network namespace, or the kernel refuses a question.
 pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
+    read_some(bpf, net, true)
+}
+
+/// Reads everything but routes and endpoints; the segments are there, and empty.
+pub(super) fn read_frame(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
+    read_some(bpf, net, false)
+}
+
+fn read_some(bpf: &dyn Bpf, net: &dyn Network, contents: bool) -> Result<Live, KernelError> {
     let mut live = Live::default();
     let Some(meta) = read_meta(bpf)? else {
         return Ok(live);
@@ -71,8 +80,13 @@ pub fn read(bpf: &dyn Bpf, net: &dyn Network) -> Result<Live, KernelError> {
     }
     read_interfaces(bpf, &mut live, &names)?;
     read_tunnels(bpf, &mut live, &names)?;
-    read_routes(bpf, &mut live)?;
-    read_endpoints(bpf, &mut live)?;
+    if contents {
+        read_routes(bpf, &mut live)?;
+        read_endpoints(bpf, &mut live)?;
+    } else {
+        let segments = live.ids.segments.iter().map(|(name, _)| (name.clone(), BTreeMap::new()));
+        live.state.segments = segments.collect();
+    }
     read_ports(bpf, &mut live)?;
     read_floods(bpf, &mut live)?;
     Ok(live)

@@ -6,8 +6,10 @@ use mptm::kernel::abi::name_kind;
 use mptm::kernel::fake::Fake;
 use mptm::kernel::{DataPlane, Map};
 use mptm::plan::{Plan, Step, plan};
-use mptm::store::{Ids, is_done};
+use mptm::state::State;
+use mptm::store::{Ids, contents_are_as_in, is_as_in, is_done};
 
+use super::failures::OTHER;
 use super::scene::{SMALL, apply_text, carry_out, desired, live, number, scene};
 
 /// What leads from `SMALL` to a text, carried out; and the numbers that it goes by.
@@ -100,4 +102,70 @@ fn of_other_steps_nothing_is_said() {
         assert!(!is_done(&plan, &fake, &ids).unwrap(), "{plan:?}");
     }
     assert!(is_done(&Plan::default(), &scene(), &Ids::default()).unwrap());
+}
+
+/// Whether all is as it should be, told without a difference of states.
+fn is_all(wanted: &State, fake: &Fake, ids: &Ids) -> bool {
+    contents_are_as_in(wanted, fake, ids).unwrap() && is_as_in(wanted, fake, fake, ids).unwrap()
+}
+
+#[test]
+fn all_that_there_is_is_compared() {
+    let mut compared = 0;
+    for text in [SMALL, OTHER] {
+        let fake = scene();
+        apply_text(&fake, text);
+        let (wanted, ids) = (desired(&fake, text), live(&fake).ids);
+        assert!(is_all(&wanted, &fake, &ids));
+        let mut check = |map: Map, change: &dyn Fn(&Fake)| {
+            let before = fake.world().maps.clone();
+            change(&fake);
+            let is_all = is_all(&wanted, &fake, &ids);
+            let rest = plan(&wanted, &live(&fake).state);
+            assert!(rest.is_empty() || !is_all, "{map:?}: {rest:?}");
+            let is_content = [Map::Routes, Map::Prefixes, Map::Endpoints].contains(&map);
+            assert!(!(is_content && contents_are_as_in(&wanted, &fake, &ids).unwrap()), "{map:?}");
+            fake.world().maps = before;
+            compared += usize::from(!is_all);
+        };
+        for map in Map::ALL.into_iter().filter(|map| ![Map::Meta, Map::Cpus].contains(map)) {
+            for (key, value) in entries(&fake, map) {
+                for place in [0, value.len() - 1] {
+                    let mut other = value.clone();
+                    other[place] ^= 1;
+                    check(map, &|fake| fake.world().maps.as_mut().unwrap().poke(map, &key, &other));
+                }
+                check(map, &|fake| fake.world().maps.as_mut().unwrap().remove(map, &key));
+            }
+        }
+        // One more, and one in the place of another.
+        for map in [Map::Routes, Map::Prefixes, Map::Endpoints] {
+            let Some((key, value)) = entries(&fake, map).pop() else { continue };
+            let mut other = key.clone();
+            *other.last_mut().unwrap() ^= 1;
+            check(map, &|fake| fake.world().maps.as_mut().unwrap().poke(map, &other, &value));
+            check(map, &|fake| {
+                let mut world = fake.world();
+                let maps = world.maps.as_mut().unwrap();
+                maps.remove(map, &key);
+                maps.poke(map, &other, &value);
+            });
+        }
+    }
+    assert!(compared > 100, "{compared}");
+}
+
+#[test]
+fn other_numbers_or_links_are_noticed() {
+    let fake = scene();
+    apply_text(&fake, SMALL);
+    let (wanted, ids) = (desired(&fake, SMALL), live(&fake).ids);
+    let mut others = ids.clone();
+    others.tunnels.remove("t0");
+    others.tunnels.insert("t0".into(), 77);
+    assert!(!is_as_in(&wanted, &fake, &fake, &others).unwrap());
+    assert!(!contents_are_as_in(&wanted, &fake, &others).unwrap());
+    fake.clone().detach("w0").unwrap();
+    assert!(contents_are_as_in(&wanted, &fake, &ids).unwrap());
+    assert!(!is_as_in(&wanted, &fake, &fake, &ids).unwrap());
 }

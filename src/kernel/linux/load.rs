@@ -2,6 +2,7 @@
 //! the programs, by threads with an object each, and whoever waits for them can fill the maps meanwhile.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
@@ -117,10 +118,9 @@ impl BpfDataPlane {
         open.open_object_mut().progs_mut().for_each(|mut program| program.set_autoload(false));
         let skel = open.load().map_err(|error| failed(&error))?;
         for map in skel.object().maps() {
-            let name = map.name().to_string_lossy().into_owned();
-            if !handles.contains_key(&name) {
+            if let Entry::Vacant(entry) = handles.entry(map.name().to_string_lossy().into_owned()) {
                 let handle = MapHandle::try_from(&map).map_err(|error| failed(&error))?;
-                handles.insert(name, Arc::new(handle));
+                entry.insert(Arc::new(handle));
             }
         }
         Ok(handles)
