@@ -5,6 +5,7 @@
 
 #include <linux/pkt_cls.h> /* TC_ACT_UNSPEC is TCX_NEXT */
 
+#include "bounds.h"
 #include "encap.h"
 #include "flood.h"
 #include "maps.h"
@@ -174,8 +175,8 @@ static __always_inline __u32 wrap(struct copy_walk *walk, const struct mptm_tunn
         return MPTM_DROP_NO_ROOM;
     walk->pushed = grow;
     /* Checked above; but a compiler may have let the verifier forget it since. */
-    barrier_var(size);
-    if (size < 1 || size > MPTM_MAX_HEADER)
+    size = within(size, 1, MPTM_MAX_HEADER);
+    if (!size)
         return MPTM_DROP_NO_TUNNEL;
     /* A VLAN tag before this one has moved the frame's own. */
     if (bpf_skb_store_bytes(skb, grow, walk->macs, sizeof(walk->macs), BPF_F_RECOMPUTE_CSUM) ||

@@ -6,6 +6,7 @@
 #ifndef MPTM_ICMP_H
 #define MPTM_ICMP_H
 
+#include "bounds.h"
 #include "csum.h"
 #include "parse.h"
 #include "stats.h"
@@ -99,9 +100,9 @@ static __always_inline int turn_around(struct xdp_md *ctx, const struct inner *i
 {
     __u8 head[ETH_HLEN + VLAN_TAGS * sizeof(struct vlan_tag)];
     __u8 mac[ETH_ALEN];
-    __u32 size = inner->l3;
+    __u32 size = within(inner->l3, ETH_HLEN, sizeof(head));
 
-    if (size < ETH_HLEN || size > sizeof(head))
+    if (!size)
         return 0;
     if (inner->l3 + keep < length && bpf_xdp_adjust_tail(ctx, (int)(inner->l3 + keep - length)))
         return 0;

@@ -7,6 +7,9 @@ use std::process::{Command, Stdio};
 
 use super::generate::{FAR_ENDS, far_end};
 
+#[path = "../../tests/common/interrupted.rs"]
+mod interrupted;
+
 pub const MPTM: &str = env!("CARGO_BIN_EXE_mptm");
 /// The MAC address of the node's end of the cable, and of the far one.
 pub const NEAR_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
@@ -29,6 +32,7 @@ impl Node {
             eprintln!("SKIPPED (needs root): a node with its containers");
             return None;
         }
+        interrupted::clean_up();
         let tag = format!("mptmb-{}", std::process::id());
         let node = Self {
             netns: format!("{tag}-node"),

@@ -144,8 +144,10 @@ impl Planned {
     }
 }
 
-/// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much.
+/// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much. Whoever was killed during
+/// an earlier one may have left the packet path waiting for an end, which even an empty plan brings.
 pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut Live) -> Result<(), CliError> {
+    kernel.bpf.end_interrupted_change()?;
     if plan.is_empty() {
         return Ok(());
     }

@@ -7,6 +7,8 @@ use std::process::Command;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Uid;
 
+use super::interrupted;
+
 /// The calling thread is in a new network namespace for as long as this lives; its mounts stay what they were, so that
 /// /sys/fs/bpf is at hand. The namespace and its devices go when the thread has left it.
 pub struct Namespace {
@@ -20,6 +22,7 @@ impl Namespace {
             skipped("needs root", test);
             return None;
         }
+        interrupted::clean_up();
         let home = File::open("/proc/thread-self/ns/net").expect("/proc is mounted");
         unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
         Some(Self { home })

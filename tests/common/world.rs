@@ -1,5 +1,6 @@
 //! Namespaces and processes for one test, gone when it ends, however it ends.
 
+mod interrupted;
 mod soon;
 
 use std::fs;
@@ -40,6 +41,7 @@ pub fn run(title: &str, test: impl FnOnce(&mut World, &str) + Send) {
         let _ = writeln!(io::stderr(), "SKIPPED (needs root): {title}");
         return;
     }
+    interrupted::clean_up();
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
             let mut world = World::default();

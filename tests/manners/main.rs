@@ -6,6 +6,7 @@ mod dispatcher;
 mod down;
 mod drift;
 mod faults;
+mod generation;
 mod killed;
 mod lab;
 mod load;

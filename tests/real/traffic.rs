@@ -1,6 +1,7 @@
 //! Traffic between containers, by the kernel's own sockets and `ping`. Time limits are there to end a test that fails,
 //! not to measure: a busy machine needs long.
 
+use std::env;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
@@ -14,6 +15,11 @@ use crate::site::{Container, Status, attempt, exec};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A transfer that would not fit into any buffer on the way.
 pub const BULK: usize = 50 << 20;
+
+/// So many bytes, but an eighth of them with MPTM_TRAFFIC=short, as an emulated machine wants.
+fn volume(size: usize) -> usize {
+    if env::var_os("MPTM_TRAFFIC").is_some_and(|value| value == "short") { size / 8 } else { size }
+}
 
 /// Does something in another namespace.
 pub fn within<T: Send>(netns: &NetnsRef, work: impl FnOnce() -> T + Send) -> T {
@@ -158,25 +164,30 @@ pub fn all_kinds(a: &Container, b: &Container) {
         for size in [0, 1, 1400, 4000, 20000] {
             udp(from, to, size);
         }
-        tcp(&from.netns, &to.netns, to.address, BULK / 2);
+        tcp(&from.netns, &to.netns, to.address, volume(BULK / 2));
     }
 }
 
 /// The same in less time, up to the largest packets; TCP from `a` fills them.
 pub fn carries(a: &Container, b: &Container, mtu: u64, status: impl Fn() -> Status) {
-    for (from, to) in [(a, b), (b, a)] {
+    carries_up_to(a, b, [mtu, mtu], status);
+}
+
+/// The same where `a` and `b` send packets up to sizes of their own.
+pub fn carries_up_to(a: &Container, b: &Container, mtus: [u64; 2], status: impl Fn() -> Status) {
+    for ((from, to), mtu) in [(a, b), (b, a)].into_iter().zip(mtus) {
         ping_full(&from.netns, to.address, mtu);
         for size in [0, 1, 1200, 20000] {
             udp(from, to, size);
         }
     }
-    full_size_of(8 << 20, a, b, status);
-    tcp(&b.netns, &a.netns, a.address, 2 << 20);
+    full_size_of(volume(8 << 20), a, b, status);
+    tcp(&b.netns, &a.netns, a.address, volume(2 << 20));
 }
 
 /// A TCP transfer through tunnel `t` fills the packets: `status` is asked before and after it.
 pub fn full_size(from: &Container, to: &Container, status: impl Fn() -> Status) {
-    full_size_of(BULK, from, to, status);
+    full_size_of(volume(BULK), from, to, status);
 }
 
 /// The same with so many bytes.

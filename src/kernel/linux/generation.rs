@@ -7,9 +7,12 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libbpf_rs::MapHandle;
+use libbpf_rs::{MapCore, MapHandle};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::bpf::BpfDataPlane;
+use super::libbpf::cause;
+use crate::kernel::KernelError;
 use crate::kernel::data_plane::Map;
 
 /// The map's only element, mapped into memory: changes are many, and must not cost two more system calls each.
@@ -70,12 +73,34 @@ impl Generation {
     }
 
     /// From now on, nothing that is kept holds. Whoever is killed before the change is over leaves it at that, and the next
-    /// change ends it: meanwhile packets are looked up one by one.
+    /// change or pass ends it: meanwhile packets are looked up one by one.
     pub(super) fn change(&self) -> Changing<'_> {
         // SAFETY: the page is mapped, aligned, and outlives the borrow.
         let number = unsafe { AtomicU32::from_ptr(self.page.as_ptr().cast()) };
         number.fetch_or(1, Ordering::SeqCst);
         Changing(number)
+    }
+}
+
+impl BpfDataPlane {
+    /// Ends the change that somebody was killed in, if there is one. Only for whoever holds the lock: nobody else is
+    /// changing anything then.
+    ///
+    /// # Errors
+    /// The map can't be read or written.
+    pub fn end_interrupted_change(&self) -> Result<(), KernelError> {
+        let path = self.pins.map("generation");
+        if !path.exists() {
+            return Ok(());
+        }
+        // Read by a call of its own: where nothing is to be written, nothing needs to be allowed to.
+        let now = MapHandle::from_pinned_path(&path)
+            .and_then(|map| map.lookup(&0_u32.to_ne_bytes(), libbpf_rs::MapFlags::ANY))
+            .map_err(|error| {
+                KernelError::new(format!("cannot read the map {}", path.display()), cause(&error))
+            })?;
+        let is_odd = now.and_then(|value| Some(u32::from_ne_bytes(value.try_into().ok()?) % 2 == 1));
+        if is_odd == Some(true) { self.forget_flows() } else { Ok(()) }
     }
 }
 
