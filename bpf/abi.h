@@ -14,7 +14,7 @@
 
 #include <linux/types.h>
 
-#define MPTM_LAYOUT 3
+#define MPTM_LAYOUT 4
 
 /* Sizes of single entries; those of the maps follow the file. */
 #define MPTM_MAX_HEADER 192

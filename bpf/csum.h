@@ -122,14 +122,17 @@ static int sum_chunk(__u32 index, struct sum_walk *walk)
 
 /* No first buffer is longer. */
 #define SUM_FARTHEST 0xffff
+/* What is added up at a time without calls, and how often: a frame of the usual size. */
+#define SUM_PIECE 64
+#define SUM_PIECES 24
 
-/* Of a chunk that is in the first buffer, without copying it. */
+/* A chunk of a larger one that is in the first buffer, without copying it. */
 static int sum_linear_chunk(__u32 index, struct sum_walk *walk)
 {
     void *from = (void *)(long)walk->ctx->data;
     __u32 at = walk->at;
 
-    if (walk->left < SUM_CHUNK || at > SUM_FARTHEST - SUM_CHUNK)
+    if (walk->left < SUM_PIECE * SUM_PIECES || at > SUM_FARTHEST - SUM_CHUNK)
         return 1;
     from += at;
     if (from + SUM_CHUNK > (void *)(long)walk->ctx->data_end)
@@ -140,43 +143,56 @@ static int sum_linear_chunk(__u32 index, struct sum_walk *walk)
     return 0;
 }
 
-/* What is left of less than a chunk, if it is in the first buffer. Returns whether it is. */
-static __always_inline int sum_linear_rest(struct xdp_md *ctx, struct sum_walk *walk)
+/* What is in the first buffer of the rest: a call would take longer than the sum does. */
+static __always_inline void sum_linear(struct sum_walk *walk)
 {
-    void *from = (void *)(long)ctx->data;
-    void *end = (void *)(long)ctx->data_end;
+    void *at = (void *)(long)walk->ctx->data;
+    void *end = (void *)(long)walk->ctx->data_end;
+    __u64 sums[4] = {walk->sum};
     __u32 left = walk->left;
+    __u32 from = walk->at;
+
+    if (from > SUM_FARTHEST - SUM_PIECE * (SUM_PIECES + 1))
+        return;
+    at += from;
+    for (int i = 0; i < SUM_PIECES && left >= SUM_PIECE && at + SUM_PIECE <= end; i++) {
+        const __u32 *words = at;
+
+#pragma clang loop unroll(full)
+        for (int word = 0; word < SUM_PIECE / 4; word++)
+            sums[word % 4] += words[word];
+        at += SUM_PIECE;
+        left -= SUM_PIECE;
+    }
+    walk->at += walk->left - left;
+    walk->left = left;
+    walk->sum = fold_words(sums[0] + sums[1] + sums[2] + sums[3]);
+    if (left >= SUM_PIECE)
+        return;
     __u64 sum = walk->sum;
 
-    if (left >= SUM_CHUNK || walk->at > SUM_FARTHEST - SUM_CHUNK || from + walk->at + left > end)
-        return 0;
-    from += walk->at;
 #pragma clang loop unroll(full)
-    for (__u32 size = SUM_CHUNK / 2; size >= 4; size /= 2) {
+    for (__u32 size = SUM_PIECE / 2; size >= 4; size /= 2) {
         if (!(left & size))
             continue;
-        if (from + size > end)
-            return 0;
-        /* A call takes as long as adding up this many words. */
-        if (size >= 128)
-            sum += (__u32)bpf_csum_diff(NULL, 0, from, size, 0);
-        else
-            sum += sum_words(from, size);
-        from += size;
+        if (at + size > end)
+            return;
+        sum += sum_words(at, size);
+        at += size;
     }
     if (left & 2) {
-        if (from + 2 > end)
-            return 0;
-        sum += *(__u16 *)from;
-        from += 2;
+        if (at + 2 > end)
+            return;
+        sum += *(__u16 *)at;
+        at += 2;
     }
     if (left & 1) {
-        if (from + 1 > end)
-            return 0;
-        sum += bpf_htons(*(__u8 *)from << 8);
+        if (at + 1 > end)
+            return;
+        sum += bpf_htons(*(__u8 *)at << 8);
     }
+    walk->left = 0;
     walk->sum = fold_words(sum);
-    return 1;
 }
 
 /* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks
@@ -186,9 +202,10 @@ __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 
     __u32 zero = 0;
     struct sum_walk walk = {.ctx = ctx, .at = from, .left = length, .sum = sum};
 
-    if (length >= SUM_CHUNK)
+    if (length >= SUM_PIECE * SUM_PIECES)
         bpf_loop(SUM_CHUNKS, sum_linear_chunk, &walk, 0);
-    if (sum_linear_rest(ctx, &walk))
+    sum_linear(&walk);
+    if (!walk.left)
         return walk.sum;
     walk.buffer = bpf_map_lookup_elem(&sum_buffers, &zero);
     if (!walk.buffer)

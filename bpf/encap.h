@@ -99,7 +99,7 @@ static __always_inline int patch_ipv6(void *data, void *end, __u32 offset, const
         first |= patch->hash & IPV6_LABEL;
     else if (tunnel->flags & MPTM_TUNNEL_LABEL_INHERIT)
         first |= inner->label;
-    *(__be32 *)ip |= bpf_htonl(first);
+    *(__be32 *)ip = *(const __be32 *)&tunnel->header[offset] | bpf_htonl(first);
     ip->payload_len = bpf_htons(patch->outer - offset - sizeof(*ip));
     if (tunnel->flags & MPTM_TUNNEL_TTL_INHERIT)
         ip->hop_limit = patch->ttl;

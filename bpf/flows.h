@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What was looked up for a flow is kept, and holds for as long as nothing was changed: user space steps
- * `generation` around each of its changes. Only plain packets to and from tunnels have entries; a packet
- * whose flow has none takes the long way, which makes one.
+ * What was looked up for plain packets (plain.h) is kept, and holds for as long as nothing was changed: user
+ * space steps `generation` around each of its changes. In two levels: who sends, which only the long way
+ * finds out, and where that sends to, which is one lookup more. So neither one flow nor a hundred thousand
+ * take the long way again and again.
  *
- * The entries are each CPU's own, found by a hash, and overwritten by the next flow with the same one.
+ * The entries are each CPU's own, found by a hash, and overwritten by the next one with the same hash. All
+ * CPUs share `ways` (ways.h).
  */
 #ifndef MPTM_FLOWS_H
 #define MPTM_FLOWS_H
@@ -12,44 +14,36 @@
 #include "maps.h"
 #include "parse.h"
 
-/* Addresses as in struct inner, in halves. */
-struct pair {
-    __u64 source[2];
-    __u64 destination[2];
+/* An address that a workload has. */
+struct source {
+    __u64 where; /* see flows_where; 0: none */
+    __u64 address[2];
+    __u32 table; /* in `routes`, with MPTM_TABLE_IPV6 */
+    __u32 pairs; /* as in struct mptm_route */
+    __u8 mac[6]; /* the interface's own */
+    __u8 pad[2];
 };
 
-/* From a workload into a tunnel. */
+/* From such an address into a tunnel. */
 struct flow_out {
-    __u32 generation; /* 0: none */
-    __u32 ifindex;    /* where its packets come in */
-    struct pair pair;
-    __u32 index; /* in `tunnels` */
-    __u32 id;    /* of the tunnel */
-    __u32 hash;  /* of the addresses */
-    __u8 mac[6]; /* the interface's own */
+    __u64 where;
+    __u64 addresses[4]; /* as in struct plain */
+    __u32 index;        /* in `tunnels` */
+    __u32 id;           /* of the tunnel */
+    __u32 hash;         /* of the addresses */
+    __u8 mac[6];        /* the interface's own */
     __u8 pad[6];
 };
 
-/* Out of a tunnel to a workload. */
-struct flow_in {
-    __u32 generation; /* 0: none */
-    __u32 ifindex;
-    struct pair inner;
-    struct pair outer;
-    __u32 id; /* as in struct mptm_endpoint, and the next two */
-    __u16 port;
-    __u16 protocol;
-    __u32 tunnel;    /* its id */
-    __u32 slot;      /* where its packets go */
-    __u8 mac[6];     /* the workload's */
-    __u8 own_mac[6]; /* of the interface that they leave by */
-    __u8 has_mac;    /* whether the workload's is known */
-    __u8 needs_sum;  /* whether outer UDP must have a checksum */
-    __u8 clamps;     /* whether the MSS of SYNs is lowered */
-    __u8 pad;
-};
-
+#define SOURCES_BITS 8
 #define FLOWS_BITS 11
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1 << SOURCES_BITS);
+    __type(key, __u32);
+    __type(value, struct source);
+} sources SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -57,13 +51,6 @@ struct {
     __type(key, __u32);
     __type(value, struct flow_out);
 } flows_out SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, 1 << FLOWS_BITS);
-    __type(key, __u32);
-    __type(value, struct flow_in);
-} flows_in SEC(".maps");
 
 /* Odd while user space is at work: entries neither count nor are made then. */
 struct {
@@ -74,14 +61,53 @@ struct {
     __type(value, __u32);
 } generation SEC(".maps");
 
-/* 0: no entry counts, and none is to be made. */
+/* Odd: no entry counts, since none is of such a generation, and none is to be made. */
 static __always_inline __u32 flows_generation(void)
 {
     __u32 zero = 0;
     volatile __u32 *entry = bpf_map_lookup_elem(&generation, &zero);
-    __u32 now = entry ? *entry : 1;
 
-    return now & 1 ? 0 : now;
+    return entry ? *entry : 1;
+}
+
+/* By which device packets came in, and of which IP version they are, in one generation. */
+static __always_inline __u64 flows_where(__u32 now, __u32 ifindex, int is_ipv6)
+{
+    return (__u64)(ifindex << 1 | is_ipv6) << 32 | now;
+}
+
+/*
+ * Fibonacci hashing (Knuth, volume 3, 6.4): the upper bits of the product. Neighbours lie far apart, as long
+ * as they are neighbours as numbers: hence host byte order.
+ */
+#define GOLDEN 0x9e3779b97f4a7c15
+
+static __always_inline __u32 flows_slot(const __u64 *addresses, int is_ipv6, __u32 more, __u32 bits)
+{
+    __u64 mixed = (bpf_be64_to_cpu(addresses[0]) ^ more) * GOLDEN;
+
+    if (is_ipv6) {
+        mixed = (mixed ^ mixed >> 29 ^ addresses[1] ^ addresses[2]) * GOLDEN;
+        mixed = ((mixed ^ mixed >> 29) + bpf_be64_to_cpu(addresses[3])) * GOLDEN;
+    }
+    return mixed >> (64 - bits);
+}
+
+static __always_inline int is_same_flow(const __u64 *a, const __u64 *b, int is_ipv6)
+{
+    if (!is_ipv6)
+        return a[0] == b[0];
+    return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) == 0;
+}
+
+static __always_inline void copy_addresses(__u64 *to, const __u64 *from, int is_ipv6)
+{
+    to[0] = from[0];
+    if (!is_ipv6)
+        return;
+    to[1] = from[1];
+    to[2] = from[2];
+    to[3] = from[3];
 }
 
 /* The second half of an IPv4 address's mapped form, whose first half is zero. */
@@ -92,30 +118,6 @@ static __always_inline __u64 mapped_low(__be32 address)
 #else
     return (__u64)bpf_htonl(0xffff) << 32 | address;
 #endif
-}
-
-static __always_inline int is_same_pair(const struct pair *a, const struct pair *b)
-{
-    return ((a->source[0] ^ b->source[0]) | (a->source[1] ^ b->source[1]) |
-            (a->destination[0] ^ b->destination[0]) | (a->destination[1] ^ b->destination[1])) == 0;
-}
-
-/* Fibonacci hashing: the upper bits are those that all others have an influence on. */
-static __always_inline __u32 flows_slot(const struct pair *pair, __u32 more)
-{
-    __u64 mixed = (pair->source[0] ^ pair->source[1]) * 0x9e3779b97f4a7c15;
-
-    mixed = (mixed ^ mixed >> 29 ^ pair->destination[0] ^ pair->destination[1] ^ more) * 0x9e3779b97f4a7c15;
-    return mixed >> (64 - FLOWS_BITS);
-}
-
-/* Both are aligned to 8 bytes. */
-static __always_inline void copy_pair(struct pair *pair, const __u8 *source, const __u8 *destination)
-{
-    pair->source[0] = *(const __u64 *)source;
-    pair->source[1] = *(const __u64 *)(source + 8);
-    pair->destination[0] = *(const __u64 *)destination;
-    pair->destination[1] = *(const __u64 *)(destination + 8);
 }
 
 #endif

@@ -18,7 +18,8 @@
 #include "outer.h"
 #include "parse.h"
 #include "route.h"
-#include "short.h"
+#include "short_in.h"
+#include "short_out.h"
 #include "stats.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -151,6 +152,8 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length, __u32 now)
     int is_own = route_find(table, inner.source, &own) && own.target == MPTM_TARGET_WORKLOAD &&
                  own.id == interface.slot;
 
+    if (is_own)
+        keep_source(&inner, &interface, own.pairs, ifindex, now);
     if (!find_way(is_own ? own.pairs : 0, table, &inner, &route))
         return XDP_PASS;
     if (!is_own && !may_be_anybody(&inner) &&
@@ -168,8 +171,6 @@ static __always_inline int encap(struct xdp_md *ctx, __u32 length, __u32 now)
     case MPTM_TARGET_WORKLOAD:
         return send_local(ctx, &inner, &interface, &route);
     }
-    if (is_own)
-        keep_out(&inner, &interface, route.id, ifindex, now);
     return send_tunnel(ctx, route.id, &inner, &interface, length);
 }
 
@@ -293,9 +294,10 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length, __u32 now)
         tell(ctx, id, MPTM_PROGRAM_DECAP, verdict ? verdict : XDP_REDIRECT);
     if (verdict)
         return verdict;
-    keep_in(&outer, &inner, &destination, id, now);
-
     int is_group = inner.kind == KIND_GROUP;
+
+    if (!is_group)
+        keep_far(ctx, &outer, id, now);
 
     if (is_group) {
         inner.kind = flood_kind(&inner);
@@ -319,13 +321,12 @@ static __always_inline int decap(struct xdp_md *ctx, __u32 length, __u32 now)
 SEC("xdp.frags")
 int mptm_encap(struct xdp_md *ctx)
 {
-    __u32 length = bpf_xdp_get_buff_len(ctx);
-    int verdict = send_short(ctx, length, flows_generation());
+    int sent = send_short(ctx);
 
-    if (verdict)
-        return finish(MPTM_PROGRAM_ENCAP, verdict, length);
-    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
-    length = bpf_xdp_get_buff_len(ctx);
+    if (sent)
+        return sent - 1;
+    __u32 length = bpf_xdp_get_buff_len(ctx);
+
     return finish(MPTM_PROGRAM_ENCAP, encap(ctx, length, flows_generation()), length);
 }
 
@@ -333,13 +334,12 @@ int mptm_encap(struct xdp_md *ctx)
 SEC("xdp.frags")
 int mptm_decap(struct xdp_md *ctx)
 {
-    __u32 length = bpf_xdp_get_buff_len(ctx);
-    int verdict = deliver_short(ctx, length, flows_generation());
+    int delivered = deliver_short(ctx);
 
-    if (verdict)
-        return finish(MPTM_PROGRAM_DECAP, verdict, length);
-    /* Asked again, so that the verifier does not follow the long way once for all that the short one knew. */
-    length = bpf_xdp_get_buff_len(ctx);
+    if (delivered)
+        return delivered - 1;
+    __u32 length = bpf_xdp_get_buff_len(ctx);
+
     return finish(MPTM_PROGRAM_DECAP, decap(ctx, length, flows_generation()), length);
 }
 

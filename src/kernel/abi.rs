@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use super::skeleton::types as c;
 
 /// MPTM_LAYOUT.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 /// The first one that can be migrated.
 pub const OLDEST_LAYOUT: u32 = 1;
 /// MPTM_MAX_HEADER, in bytes.

@@ -6,20 +6,36 @@ use std::time::Duration;
 use mptm::kernel::Program;
 use mptm::reason::Reason;
 
-use crate::common::frame::{Ipv6, TYPE_IPV6, UDP, udp};
+use crate::common::frame::{Ipv6, TYPE_IPV4, TYPE_IPV6, TYPE_QINQ, TYPE_VLAN, UDP, udp};
 use crate::lab::*;
+use crate::node::REDIRECT;
 use crate::oracle::Outcome;
 use crate::raw::Layout;
 use crate::samples::samples;
 use crate::wide::behind6;
 use crate::world::Kind;
 
-/// Where the first buffer ends must not matter.
+/// Where a frame's outermost IP packet ends; what is behind it is padding.
+fn packet_end(frame: &[u8]) -> usize {
+    let word = |at: usize| frame.get(at..at + 2).map_or(0, |word| u16::from_be_bytes([word[0], word[1]]));
+    let mut at = 12;
+    while [TYPE_VLAN, TYPE_QINQ].contains(&word(at)) {
+        at += 4;
+    }
+    match word(at) {
+        TYPE_IPV4 => at + 2 + usize::from(word(at + 4)),
+        TYPE_IPV6 => at + 2 + 40 + usize::from(word(at + 6)),
+        _ => frame.len(),
+    }
+}
+
+/// Where the first buffer ends must not matter, but for padding in a buffer of its own.
 #[test]
 fn short_first_buffers() {
     let Some(mut lab) = Lab::new("layout::short_first_buffers") else { return };
     for sample in samples(&lab) {
-        for linear in (14..sample.frame.len()).step_by(3) {
+        let end = packet_end(&sample.frame);
+        for linear in (14..sample.frame.len()).step_by(3).filter(|linear| *linear != end) {
             let layout = Layout { metadata: 0, linear };
             let Some(run) = lab.node.run_as(layout, sample.program, sample.ifindex, &sample.frame) else {
                 return;
@@ -30,6 +46,34 @@ fn short_first_buffers() {
         }
     }
     lab.node.check_tally();
+}
+
+/// No driver parts a packet from its padding. If one did, the packet would still go where it goes.
+#[test]
+fn padding_in_a_buffer_of_its_own() {
+    let Some(lab) = Lab::new("layout::padding_in_a_buffer_of_its_own") else { return };
+    let mut seen = 0;
+    for sample in samples(&lab) {
+        let end = packet_end(&sample.frame);
+        let padded = [&sample.frame[..end], &[0xee; 30]].concat();
+        let run = |linear, frame: &[u8]| {
+            lab.node.run_as(Layout { metadata: 0, linear }, sample.program, sample.ifindex, frame)
+        };
+        let Some(whole) = run(end, &padded[..end]) else { return };
+        // A sequence number is taken once.
+        let again = run(end, &padded[..end]).expect("it ran before");
+        if [whole.action, again.action] != [REDIRECT; 2] {
+            continue;
+        }
+        let parted = run(end, &padded).expect("it ran before");
+        let name = format!("{:?}, {end} of {} bytes in the first buffer", sample.program, padded.len());
+        assert_eq!(parted.action, REDIRECT, "{name}");
+        if sample.program == Program::Decap {
+            assert!(parted.frame.starts_with(&whole.frame), "{name}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen} frames");
 }
 
 /// The kernel keeps 40 of 256 bytes of headroom for itself.
