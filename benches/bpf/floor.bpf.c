@@ -22,12 +22,13 @@ char LICENSE[] SEC("license") = "GPL";
 /* How a frame begins, and where in it an IPv4 address varies. */
 struct frame {
     __u8 head[HEAD + MORE];
-    __u32 size;   /* of the frame */
-    __u32 at;     /* of the address, in bytes; 0: nothing varies */
-    __u32 first;  /* the first address, in host byte order */
-    __u32 count;  /* how many addresses */
-    __u32 shift;  /* and how far they are apart, as a power of two */
-    __u32 random; /* where the random numbers are */
+    __u32 size;    /* of the frame */
+    __u32 at;      /* of the address, in bytes; 0: nothing varies */
+    __u32 first;   /* the first address, in host byte order */
+    __u32 count;   /* how many addresses */
+    __u32 shift;   /* and how far they are apart, as a power of two */
+    __u32 random;  /* where the random numbers are */
+    __u64 written; /* frames, so far */
 };
 
 struct {
@@ -82,6 +83,9 @@ int start(struct xdp_md *ctx)
         __builtin_memcpy(data + HEAD, frame->head + HEAD, MORE);
     if (frame->at)
         vary(data, end, frame);
+    /* A locked instruction waits until what was written is in the cache, as any frame is that a device
+     * brings. */
+    __sync_fetch_and_add(&frame->written, 1);
     bpf_tail_call(ctx, &measured, 0);
     return XDP_ABORTED;
 }
@@ -99,14 +103,6 @@ SEC("xdp.frags")
 int grow_and_redirect(struct xdp_md *ctx)
 {
     if (bpf_xdp_adjust_head(ctx, -GROW))
-        return XDP_DROP;
-    return bpf_redirect_map(&out, 0, XDP_DROP);
-}
-
-SEC("xdp.frags")
-int shrink_and_redirect(struct xdp_md *ctx)
-{
-    if (bpf_xdp_adjust_head(ctx, HEAD - ETH_HLEN))
         return XDP_DROP;
     return bpf_redirect_map(&out, 0, XDP_DROP);
 }

@@ -11,6 +11,8 @@ use crate::floor::Addresses;
 use crate::site::Site;
 use crate::tunnels::Tunnel;
 
+/// Entries beyond the routes, as in src/sizing.rs; the workload's own address takes one.
+const SPARE: u32 = 16;
 const COUNTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
 /// Of what one route costs: the whole time per frame.
 const AIM: f64 = 1.5;
@@ -56,9 +58,10 @@ impl Kind {
     }
 }
 
-/// Maps for as many routes as there are going to be, as `apply` would make them, and the programs that use them.
-fn make_room(site: &mut Site) {
-    let sizes = Sizes::each(|table| if table == kernel::Table::Routes { 1 << 20 } else { 4096 });
+/// Maps of the sizes that `apply` would make for so many routes, and the programs that use them.
+fn make_room(site: &mut Site, count: u32) {
+    let routes = (count + SPARE).next_power_of_two().max(1024);
+    let sizes = Sizes::each(|table| if table == kernel::Table::Routes { routes } else { 4096 });
     let meta = site.plane.meta().expect("the maps are pinned").expect("apply has made them");
     site.plane.resize(&meta, &sizes).expect("the kernel has memory for them");
     site.open_programs();
@@ -76,12 +79,13 @@ pub fn measure(site: &mut Site, tunnel: &Tunnel) {
     let entry = abi::Interface::read_from_bytes(&entry.expect("apply has written it")).expect("an interface");
     let route = abi::Route { id: site.tunnel_id(&tunnel.name), target: target::TUNNEL, ..Default::default() };
     let frame = tunnel.leaving(50);
-    make_room(site);
     let mut table =
         Table::new(&["encap geneve4, random destinations", "routes", "ns", "above floor", "of one", "aim"]);
-    for kind in [Kind::Host, Kind::Prefix] {
+    // Prefixes first: host routes, which are asked for before them, would make the table that is asked in vain large.
+    for kind in [Kind::Prefix, Kind::Host] {
         let (mut made, mut one) = (0, None);
         for count in counts {
+            make_room(site, if matches!(kind, Kind::Host) { *count + 1 } else { 1 });
             (made..*count).for_each(|number| kind.add(site, entry.table, number, &route));
             made = *count;
             let addresses = Some(kind.addresses(*count));

@@ -11,7 +11,7 @@ use zerocopy::{Immutable, IntoBytes};
 /// uapi linux/bpf.h.
 const LIVE_FRAMES: u32 = 1 << 1;
 
-/// `struct frame`: how a frame begins, and where in it an IPv4 address varies.
+/// `struct frame`: how a frame begins, where in it an IPv4 address varies, and how many there were.
 #[derive(Debug, Clone, IntoBytes, Immutable)]
 #[repr(C)]
 struct Frame {
@@ -22,6 +22,7 @@ struct Frame {
     count: u32,
     shift: u32,
     random: u32,
+    written: u64,
 }
 
 /// Addresses that frames are for: `count` of them from `first` on, 2 to the power of `shift` apart. They are at `at` in
@@ -105,8 +106,16 @@ impl Floor {
         ifindex: u32,
         repeat: u32,
     ) -> f64 {
-        let mut start =
-            Frame { head: [0; 96], size: frame.len() as u32, at: 0, first: 0, count: 0, shift: 0, random: 1 };
+        let mut start = Frame {
+            head: [0; 96],
+            size: frame.len() as u32,
+            at: 0,
+            first: 0,
+            count: 0,
+            shift: 0,
+            random: 1,
+            written: 0,
+        };
         let known = frame.len().min(start.head.len());
         start.head[..known].copy_from_slice(&frame[..known]);
         if let Some(Addresses { at, first, count, shift }) = addresses {

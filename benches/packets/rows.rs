@@ -106,7 +106,7 @@ fn moved(before: &Counters, after: &Counters) -> Counters {
 /// # Panics
 /// A counter is not what it must be.
 pub fn measure(site: &Site, tunnels: &[Tunnel]) {
-    let (rounds, repeat) = if is_short() { (3, 2_000) } else { (11, 200_000) };
+    let (rounds, repeat) = if is_short() { (3, 2_000) } else { (101, 20_000) };
     let mut rows = rows(site, tunnels);
     for _ in 0..rounds {
         for row in &mut rows {
