@@ -2,25 +2,25 @@
 //!
 //! Two nodes and two containers, all of them namespaces, joined by VXLAN: by mptm, by the kernel's vxlan device and a
 //! bridge, and by Open vSwitch's userspace datapath. From container to container: UDP in Ethernet frames of 64 bytes, a TCP
-//! stream at MTUs of 1500 and 9000 bytes, and TCP requests and responses of one byte. The ways take turns within each round.
+//! stream at MTUs of 1500 and 9000 bytes, and TCP requests and responses of one byte. The first stream runs again with the
+//! containers' segmentation and merging off, so that each packet goes by itself, as it would on a cable, whatever the way.
+//! The ways take turns within each round.
 //! MPTM_BENCH=short only sees to it that all of it runs.
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "../tests/common/world.rs"]
+mod traffic;
+#[path = "../../tests/common/world.rs"]
 #[allow(dead_code, reason = "it has what tests need, too")]
 mod world;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::stats::{median, percentile};
 use common::table::Table;
-use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 use world::{World, ip, soon, veth};
 
@@ -54,9 +54,10 @@ struct Site {
 }
 
 /// What is measured, each with its unit.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 6] = [
     "UDP 64 bytes, kpps",
     "TCP MTU 1500, Gbit/s",
+    "the same, packet by packet",
     "TCP MTU 9000, Gbit/s",
     "TCP RR p50, µs",
     "TCP RR p99, µs",
@@ -184,24 +185,32 @@ impl Site {
         ip(&format!("-n {node} link set br-phy mtu {WIRE_MTU} up"));
     }
 
-    /// iperf3 from the first container to the second; its own summary.
-    fn iperf(&self, seconds: u32, options: &[&str]) -> serde_json::Value {
-        let mut server = inside(&self.containers[1], "iperf3")
-            .args(["-s", "-1"])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("iperf3");
-        let listens = || !said(inside(&self.containers[1], "ss").args(["-Hltn", "sport = 5201"])).is_empty();
-        assert!(soon(listens), "iperf3 does not listen");
-        let mut client = inside(&self.containers[0], "timeout");
-        client
-            .args([&(seconds + 20).to_string(), "iperf3", "-J", "-c", "10.0.0.2", "-t", &seconds.to_string()])
-            .args(options);
-        let text = said(&mut client);
-        let _ = server.kill();
-        let _ = server.wait();
-        let mut result: serde_json::Value = serde_json::from_str(&text).expect("iperf3 -J prints JSON");
-        result["end"].take()
+    /// What the containers' devices do for the stack: segments and what comes merged. As `ethtool -K` wants it.
+    fn offloads(&self) -> [Vec<String>; 2] {
+        let names = [
+            ("tcp-segmentation-offload", "tso"),
+            ("generic-segmentation-offload", "gso"),
+            ("generic-receive-offload", "gro"),
+        ];
+        self.containers.each_ref().map(|container| {
+            let text = said(inside(container, "ethtool").args(["-k", "eth0"]));
+            let state = |name| {
+                let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                line.and_then(|state| state.split(' ').next()).unwrap_or("off").to_owned()
+            };
+            names.iter().flat_map(|(long, short)| [(*short).to_owned(), state(*long)]).collect()
+        })
+    }
+
+    /// Some are fixed where there is an XDP program: what can't be changed stays.
+    fn set_offloads(&self, states: &[Vec<String>; 2]) {
+        for (container, states) in self.containers.iter().zip(states) {
+            for state in states.chunks(2) {
+                let mut ethtool = inside(container, "ethtool");
+                ethtool.args(["-K", "eth0"]).args(state).stdout(Stdio::null()).stderr(Stdio::null());
+                let _ = ethtool.status();
+            }
+        }
     }
 
     fn mtu(&self, mtu: u32) {
@@ -210,62 +219,22 @@ impl Site {
         }
     }
 
-    fn stream(&self, mtu: u32, seconds: u32) -> f64 {
-        self.mtu(mtu);
-        self.iperf(seconds, &[])["sum_received"]["bits_per_second"].as_f64().expect("a rate") / 1e9
-    }
-
-    /// Received packets; 18 bytes make a frame of 64.
-    fn packets(&self, seconds: u32) -> f64 {
-        let end = self.iperf(seconds, &["-u", "-b", "0", "-l", "18"]);
-        let of = |name: &str| end["sum"][name].as_f64().expect("iperf3 counts");
-        (of("packets") - of("lost_packets")) / of("seconds") / 1e3
-    }
-
-    /// Microseconds of each round trip.
-    fn round_trips(&self, length: Duration) -> Vec<f64> {
-        let enter = |namespace: &str| {
-            let file = File::open(format!("/run/netns/{namespace}")).expect("the namespace is there");
-            setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter it");
-        };
-        thread::scope(|scope| {
-            let (ready, listening) = std::sync::mpsc::channel();
-            scope.spawn(move || {
-                enter(&self.containers[1]);
-                let listener = TcpListener::bind("10.0.0.2:7000").expect("nobody has the port");
-                ready.send(()).expect("somebody waits");
-                let (mut stream, _) = listener.accept().expect("the client comes");
-                stream.set_nodelay(true).expect("TCP");
-                let mut byte = [0];
-                while stream.read(&mut byte).is_ok_and(|size| size > 0) {
-                    stream.write_all(&byte).expect("the client waits");
-                }
-            });
-            let client = scope.spawn(move || {
-                enter(&self.containers[0]);
-                listening.recv().expect("the server comes");
-                let mut stream = TcpStream::connect("10.0.0.2:7000").expect("the server listens");
-                stream.set_nodelay(true).expect("TCP");
-                let (mut times, begin) = (Vec::new(), Instant::now());
-                while begin.elapsed() < length {
-                    let (sent, mut byte) = (Instant::now(), [7]);
-                    stream.write_all(&byte).expect("the server reads");
-                    stream.read_exact(&mut byte).expect("the server answers");
-                    times.push(sent.elapsed().as_secs_f64() * 1e6);
-                }
-                times
-            });
-            client.join().expect("the client ends")
-        })
-    }
-
     /// In the order of KINDS.
-    fn measure(&self, seconds: u32) -> [f64; 5] {
+    fn measure(&self, seconds: u32) -> [f64; KINDS.len()] {
+        let ends = (&*self.containers[0], &*self.containers[1]);
+        let length = Duration::from_secs(seconds.into());
         self.mtu(1500);
-        let packets = self.packets(seconds);
-        let trips = self.round_trips(Duration::from_secs(seconds.into()));
-        let streams = [1500, 9000].map(|mtu| self.stream(mtu, seconds));
-        [packets, streams[0], streams[1], percentile(&trips, 50.0), percentile(&trips, 99.0)]
+        let packets = traffic::datagrams(ends, length) / 1e3;
+        let trips = traffic::round_trips(ends, length);
+        let stream = traffic::stream(ends, seconds) / 1e9;
+        let before = self.offloads();
+        let off = || ["tso", "off", "gso", "off", "gro", "off"].map(String::from).to_vec();
+        self.set_offloads(&[off(), off()]);
+        let single = traffic::stream(ends, seconds) / 1e9;
+        self.set_offloads(&before);
+        self.mtu(9000);
+        let jumbo = traffic::stream(ends, seconds) / 1e9;
+        [packets, stream, single, jumbo, percentile(&trips, 50.0), percentile(&trips, 99.0)]
     }
 }
 
