@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -78,17 +78,25 @@ pub fn datagrams((client, server): (&str, &str), length: Duration) -> f64 {
     })
 }
 
+/// A process that ends with its owner.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Bits per second of one TCP stream, by iperf3.
 pub fn stream((client, server): (&str, &str), seconds: u32) -> f64 {
-    let mut listener =
-        inside(server, "iperf3").args(["-s", "-1"]).stdout(Stdio::null()).spawn().expect("iperf3");
+    let _listener =
+        Ended(inside(server, "iperf3").args(["-s", "-1"]).stdout(Stdio::null()).spawn().expect("iperf3"));
     let listens = || !said(inside(server, "ss").args(["-Hltn", "sport = 5201"])).is_empty();
     assert!(soon(listens), "iperf3 does not listen");
     let mut sender = inside(client, "timeout");
     sender.args([&(seconds + 20).to_string(), "iperf3", "-J", "-c", SERVER, "-t", &seconds.to_string()]);
     let text = said(&mut sender);
-    let _ = listener.kill();
-    let _ = listener.wait();
     let result: serde_json::Value = serde_json::from_str(&text).expect("iperf3 -J prints JSON");
     result["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
 }

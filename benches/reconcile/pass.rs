@@ -37,6 +37,9 @@ pub fn main(arguments: &[String]) {
     let resolved =
         resolve(&loaded.config, &bpf, &net, &live, Neighbours::Look).expect("the node has all of it");
     lap();
+    if let (Some(data_plane), None) = (resolved.state.data_plane, &live.state.data_plane) {
+        bpf.prepare(&data_plane.sizes);
+    }
     let plan_made = plan(&resolved.state, &live.state);
     lap();
     let mut contents = None;

@@ -37,7 +37,8 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<ExitCode, CliError> {
         // What will be done must be known to the end.
         let keep = args.out.is_some() || saved.is_some();
         let neighbours = if keep { Neighbours::Solicit } else { Neighbours::Look };
-        let planned = Planned::make(global, &loaded, live, &kernel, neighbours)?;
+        let desired = means(global, &loaded, &live, &kernel, neighbours)?;
+        let planned = Planned::make(desired, live);
         if let Some(saved) = &saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -95,7 +96,9 @@ pub fn until_it_is_the_newest(
     let file = global.config.display();
     let mut sources = Vec::new();
     for _ in 0..ROUNDS {
-        let mut planned = Planned::make(global, &loaded, live, kernel, Neighbours::Solicit)?;
+        let desired = means(global, &loaded, &live, kernel, Neighbours::Solicit)?;
+        kernel.prepare(&desired, &live);
+        let mut planned = Planned::make(desired, live);
         if let Some(saved) = saved {
             saved.check(global, &loaded, &planned)?;
         }
@@ -123,25 +126,30 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Plans how what is there becomes what the file says.
-    fn make(
-        global: &Global,
-        loaded: &Loaded,
-        live: Live,
-        kernel: &Kernel,
-        neighbours: Neighbours,
-    ) -> Result<Self, CliError> {
-        let resolved = resolve(&loaded.config, &kernel.bpf, &kernel.net, &live, neighbours)
-            .map_err(CliError::Resolve)?;
-        warn_all(&resolved.warnings);
-        if resolved.state == State::default() && live.state != State::default() {
-            let file = global.config.display();
-            warn(&format!(
-                "{file} names no interface and no tunnel: all that mptm made goes, as with `mptm down`"
-            ));
-        }
-        Ok(Self { plan: plan(&resolved.state, &live.state), desired: resolved.state, live })
+    /// Plans how what is there becomes what should be.
+    fn make(desired: State, live: Live) -> Self {
+        Self { plan: plan(&desired, &live.state), desired, live }
     }
+}
+
+/// What the file says there should be on this machine, where `live` is what there is.
+fn means(
+    global: &Global,
+    loaded: &Loaded,
+    live: &Live,
+    kernel: &Kernel,
+    neighbours: Neighbours,
+) -> Result<State, CliError> {
+    let resolved =
+        resolve(&loaded.config, &kernel.bpf, &kernel.net, live, neighbours).map_err(CliError::Resolve)?;
+    warn_all(&resolved.warnings);
+    if resolved.state == State::default() && live.state != State::default() {
+        let file = global.config.display();
+        warn(&format!(
+            "{file} names no interface and no tunnel: all that mptm made goes, as with `mptm down`"
+        ));
+    }
+    Ok(resolved.state)
 }
 
 /// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much. Whoever was killed during

@@ -31,6 +31,7 @@ use crate::config::model::NetnsRef;
 use crate::config::{self, Loaded};
 use crate::kernel::abi::LAYOUT;
 use crate::kernel::linux::{BpfDataPlane, LinuxNetwork, NetnsLock, enter_netns, require_rights};
+use crate::state::State;
 use crate::store::{self, Live};
 
 pub use error::CliError;
@@ -248,6 +249,13 @@ impl Kernel {
             anstream::eprintln!("Waiting for {holder}, {wait} s at most.");
         });
         Ok(lock?)
+    }
+
+    /// For commands that will carry out a plan from one to the other: what takes long begins before there is one.
+    fn prepare(&mut self, desired: &State, live: &Live) {
+        if let (Some(data_plane), None) = (&desired.data_plane, &live.state.data_plane) {
+            self.bpf.prepare(&data_plane.sizes);
+        }
     }
 
     fn read(&self) -> Result<Live, CliError> {

@@ -61,9 +61,15 @@ pub fn is_carried_out(
     ids: &Ids,
     contents: Option<Result<bool, KernelError>>,
 ) -> Result<bool, KernelError> {
-    Ok(is_done(plan, bpf, ids)?
-        || contents.unwrap_or_else(|| contents_are_as_in(state, bpf, ids))?
-            && is_as_in(state, bpf, net, ids)?)
+    if is_done(plan, bpf, ids)? {
+        return Ok(true);
+    }
+    // It may be what had to go.
+    if bpf.meta()?.is_none() {
+        return Ok(false);
+    }
+    let contents = contents.unwrap_or_else(|| contents_are_as_in(state, bpf, ids))?;
+    Ok(contents && is_as_in(state, bpf, net, ids)?)
 }
 
 /// Whether everything is as in a state whose routes and endpoints are known to be there, under the numbers of `ids`. False:

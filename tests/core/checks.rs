@@ -7,10 +7,10 @@ use mptm::kernel::fake::Fake;
 use mptm::kernel::{DataPlane, Map};
 use mptm::plan::{Plan, Step, plan};
 use mptm::state::State;
-use mptm::store::{Ids, contents_are_as_in, is_as_in, is_done};
+use mptm::store::{Ids, contents_are_as_in, is_as_in, is_carried_out, is_done};
 
 use super::failures::OTHER;
-use super::scene::{SMALL, apply_text, carry_out, desired, live, number, scene};
+use super::scene::{SMALL, apply_text, carry_out, desired, down, live, number, scene};
 
 /// What leads from `SMALL` to a text, carried out; and the numbers that it goes by.
 fn changed(text: &str) -> (Fake, Plan, Ids) {
@@ -168,4 +168,21 @@ fn other_numbers_or_links_are_noticed() {
     fake.clone().detach("w0").unwrap();
     assert!(contents_are_as_in(&wanted, &fake, &ids).unwrap());
     assert!(!is_as_in(&wanted, &fake, &fake, &ids).unwrap());
+}
+
+#[test]
+fn a_whole_plan_is_carried_out_or_not() {
+    let fake = scene();
+    let made = apply_text(&fake, SMALL);
+    let (wanted, ids) = (desired(&fake, SMALL), live(&fake).ids);
+    let check = |plan: &Plan, state: &State, contents| {
+        is_carried_out(plan, state, &fake, &fake, &ids, contents).unwrap()
+    };
+    assert!(check(&made, &wanted, None));
+    assert!(check(&made, &wanted, Some(Ok(true))));
+    assert!(!check(&made, &wanted, Some(Ok(false))));
+    // Without a data plane there is nothing to compare: that there is none, a reading tells.
+    let gone = down(&fake);
+    assert!(!check(&gone, &State::default(), None));
+    assert!(!check(&made, &wanted, None));
 }

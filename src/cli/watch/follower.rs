@@ -194,6 +194,7 @@ impl<'a> Follower<'a> {
             let mut live = kernel.read()?;
             let partial = resolve_what_can_be(&self.config, &kernel.bpf, &kernel.net, &live, &excluded)
                 .map_err(CliError::Resolve)?;
+            kernel.prepare(&partial.state, &live);
             self.interest = Interest::new(&self.config, &partial.devices, &partial.state);
             let plan = plan(&partial.state, &live.state);
             if full {

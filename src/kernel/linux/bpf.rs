@@ -13,6 +13,7 @@ use super::bpf_calls;
 use super::cpus::cpus;
 use super::generation::{Changing, Generation};
 use super::libbpf::{NO_MEMORY, capture_libbpf, cause};
+use super::load::Loading;
 use super::making::Making;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
@@ -26,6 +27,8 @@ use crate::kernel::{KernelError, Sizes, Table};
 pub struct BpfDataPlane {
     pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
+    /// What `prepare` has begun.
+    pub(super) prepared: Option<(Sizes, Result<Loading, KernelError>)>,
     /// What `create` has begun, and `settle` ends.
     pub(super) making: Option<Making>,
     /// Opened by the first change.
@@ -43,6 +46,7 @@ impl BpfDataPlane {
         Self {
             pins: Pins::new(pin_dir),
             maps: Mutex::default(),
+            prepared: None,
             making: None,
             generation: OnceLock::new(),
             replaced: None,

@@ -20,11 +20,18 @@ pub(super) struct Making {
 }
 
 impl BpfDataPlane {
+    /// Does already what `create` will begin with, if it is for maps of these sizes. An error comes out there.
+    pub fn prepare(&mut self, sizes: &Sizes) {
+        self.prepared = Some((*sizes, self.begin_load(&Maps::new(sizes))));
+    }
+
     /// Makes the maps, and begins to load the programs.
     pub(super) fn begin(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
         // First of all: where nothing can be pinned, the rest would be in vain.
         let staging = self.pins.make_staging()?;
-        match self.begin_load(&Maps::new(sizes)) {
+        let prepared = self.prepared.take().filter(|(of, _)| of == sizes);
+        let loading = prepared.map_or_else(|| self.begin_load(&Maps::new(sizes)), |(_, loading)| loading);
+        match loading {
             Ok(loading) => {
                 let maps =
                     loading.maps.iter().filter_map(|(name, map)| Some((Map::named(name)?, Arc::clone(map))));
