@@ -4,6 +4,7 @@
 #ifndef MPTM_ENCAP_H
 #define MPTM_ENCAP_H
 
+#include "bounds.h"
 #include "csum.h"
 #include "forward.h"
 #include "icmp.h"
@@ -285,8 +286,10 @@ static __always_inline int write_header(struct xdp_md *ctx, const struct mptm_tu
     void *end = (void *)(long)ctx->data_end;
     __u32 last = size - HEADER_STEP;
 
-    if (last > 5 * HEADER_STEP)
-        return size > MPTM_MAX_HEADER || !size || bpf_xdp_store_bytes(ctx, 0, (void *)tunnel->header, size);
+    if (last > 5 * HEADER_STEP) {
+        size = within(size, 1, MPTM_MAX_HEADER);
+        return !size || bpf_xdp_store_bytes(ctx, 0, (void *)tunnel->header, size);
+    }
     return !write_step(data, end, tunnel, 0) || (size > 32 && !write_step(data, end, tunnel, 16)) ||
            (size > 48 && !write_step(data, end, tunnel, 32)) ||
            (size > 64 && !write_step(data, end, tunnel, 48)) ||

@@ -97,10 +97,15 @@ fetch() {
 }
 
 if [ "${1:-}" = test ]; then
-    # What tests/vm.sh boots, where this machine's own kernel does not allow what is to be tested.
+    # What tests/vm.sh boots, where this machine's own kernel does not allow what is to be tested: the newest, and an
+    # older one, that many run.
     kernel=${MPTM_KERNEL:-/var/cache/mptm-tests/kernel}
-    [ -e "$kernel" ] || as_root bash -c "$(declare -f fetch); fetch \"\$@\"" fetch "$kernel" trixie-backports 'linux-image-amd64-*' ||
-        echo "no kernel in $kernel: tests/vm.sh will be skipped" >&2
+    older=${MPTM_OLDER_KERNEL:-/var/cache/mptm-tests/kernel-6.12}
+    for pair in "$kernel trixie-backports" "$older trixie"; do
+        read -r directory release <<<"$pair"
+        [ -e "$directory" ] || as_root bash -c "$(declare -f fetch); fetch \"\$@\"" fetch "$directory" "$release" 'linux-image-amd64-*' ||
+            echo "no kernel in $directory: tests/vm.sh will be skipped" >&2
+    done
     # Whose dispatchers are of another version than those of this machine's xdp-tools.
     tools=${MPTM_XDP_TOOLS:-/var/cache/mptm-tests/xdp-tools}
     [ -e "$tools" ] || as_root bash -c "$(declare -f fetch); fetch \"\$@\"" fetch "$tools" sid xdp-tools libxdp1 libbpf1 libc6 \

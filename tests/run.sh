@@ -26,18 +26,44 @@ else
     cargo test --locked --config 'target."cfg(all())".runner = "sudo -E"'
 fi
 
-# Dispatchers need a kernel that takes programs of type BPF_PROG_TYPE_EXT.
-if [ "${1:-}" != quick ] && [ "$(id -u)" = 0 ] && bpftool feature probe kernel | grep -q 'program_type ext is NOT'; then
-    manners=$(cargo test --locked --test manners --no-run --message-format json |
-        sed -n 's/.*"executable":"\([^"]*manners[^"]*\)".*/\1/p')
-    code=0
-    tests/vm.sh "$manners" dispatcher:: --test-threads 1 || code=$?
+# Runs tests in an emulated machine, whose kernel is in a directory: emulated WHAT DIRECTORY SUITE TEST...
+emulated() {
+    local what=$1 kernel=$2 suite=$3 binary code=0
+    shift 3
+    binary=$(cargo test --locked --test "$suite" --no-run --message-format json |
+        sed -n "s/.*\"executable\":\"\([^\"]*\/deps\/$suite-[^\"]*\)\".*/\1/p")
+    MPTM_KERNEL=$kernel MPTM_TRAFFIC=short tests/vm.sh "$binary" --test-threads 1 "$@" || code=$?
     # 77: it has said that it can't be. An emulated machine that hangs says nothing about mptm.
     case $code in
     0 | 77) ;;
-    124) echo "SKIPPED (the emulated machine did not come to an end): the dispatcher's tests" >&2 ;;
+    124) echo "SKIPPED (the emulated machine did not come to an end): $what" >&2 ;;
     *) exit "$code" ;;
     esac
+}
+
+# Whether this machine's kernel has no such device: lacks ARGUMENTS (of ip link add).
+lacks() {
+    local said
+    said=$(unshare -n ip link add "$@" 2>&1 || true)
+    [[ $said == *"Unknown device type"* ]]
+}
+
+if [ "${1:-}" != quick ] && [ "$(id -u)" = 0 ]; then
+    # Dispatchers need a kernel that takes programs of type BPF_PROG_TYPE_EXT.
+    if bpftool feature probe kernel | grep -q 'program_type ext is NOT'; then
+        emulated "the dispatcher's tests" "${MPTM_KERNEL:-/var/cache/mptm-tests/kernel}" manners dispatcher::
+    fi
+    # Far ends that need tunnel devices of the kernel's which are not in this one.
+    far=()
+    ends=(local 192.0.2.1 remote 192.0.2.2)
+    lacks link lo name x type vlan id 1 && far+=(matrix::vlan::Kernel matrix::qinq::Kernel workloads::tags)
+    lacks name x type geneve id 1 remote 192.0.2.2 && far+=(matrix::geneve::Kernel matrix::geneve_ip::Kernel)
+    lacks name x type gre "${ends[@]}" && far+=(matrix::gre::Kernel matrix::gre_all::Kernel)
+    lacks name x type gretap "${ends[@]}" && far+=(matrix::gretap::Kernel matrix::gretap_all::Kernel)
+    lacks name x type ipip "${ends[@]}" && far+=(matrix::ipip::Kernel)
+    # One in any case: that the older kernel takes the programs.
+    emulated "far ends of Linux 6.12" "${MPTM_OLDER_KERNEL:-/var/cache/mptm-tests/kernel-6.12}" real \
+        "${far[@]:-matrix::geneve::Kernel}"
 fi
 
 # Benches in their short form: that they run, and count right. How long anything takes is never a failure.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command, as root, in an emulated machine with Debian's newest kernel: tests/vm.sh COMMAND...
+# Runs a command, as root, in an emulated machine with Debian's newest kernel, or that in MPTM_KERNEL: tests/vm.sh COMMAND...
 # For tests of what the kernel of this machine does not allow: tests/vm.sh target/debug/deps/manners-... dispatcher::
 # The machine sees all files of this one, and what it writes is gone when the command ends. It has no network. The exit
 # code is the command's. tests/prepare.sh test gets the emulator and the kernel; MPTM_VM_SECONDS limits the time.

@@ -45,10 +45,10 @@ pub fn explain_load_failure(error: &libbpf_rs::Error, sizes: Option<&Sizes>) -> 
     }
     let release = nix::sys::utsname::uname()
         .map_or_else(|_| "of unknown release".into(), |name| name.release().to_string_lossy().into_owned());
-    // The youngest of what the programs need: Linux 5.18.
+    // The youngest of what the programs call: Linux 5.18.
     if bpf_calls::has_xdp_helper(libbpf_sys::BPF_FUNC_xdp_store_bytes) == Some(false) {
         return error.hint(format!(
-            "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 5.18 or later"
+            "this kernel ({release}) has no multi-buffer XDP (bpf_xdp_store_bytes): mptm needs Linux 6.12 or later"
         ));
     }
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
