@@ -401,9 +401,12 @@ static __always_inline int is_vlan_protocol(const struct outer *outer)
     return outer->endpoint.protocol == MPTM_PROTOCOL_VLAN || outer->endpoint.protocol == MPTM_PROTOCOL_QINQ;
 }
 
-/* Whether the frame has a tunnel header of a protocol that we speak; fills in `outer`, which is zero. */
-static __always_inline int parse_outer(struct xdp_md *ctx, struct outer *outer, __u32 length)
+/* Whether the frame has a tunnel header of a protocol that we speak; fills in `outer`, which is zero.
+ * Verified once: what follows would be verified for each protocol otherwise. */
+__noinline int parse_outer(struct xdp_md *ctx, struct outer *outer, __u32 length)
 {
+    if (!outer)
+        return 0;
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
     struct ethhdr *eth = data;
