@@ -287,7 +287,7 @@ __noinline int learn_in(struct unknown *unknown)
     struct mptm_route route = {};
     struct flow_in *flow;
 
-    if (unknown->where & 1 || is_link_local(inner_source) || is_link_local(destination) ||
+    if (unknown->where & 1 || is_link_local(inner_source) || !is_for_one(destination) ||
         !route_find(table, destination, &route) || route.target != MPTM_TARGET_WORKLOAD ||
         way_to(route.pairs, table, inner_source, unknown->where) != tunnel)
         return 0;

@@ -77,6 +77,18 @@ static __always_inline void unknown_addresses(struct unknown *unknown, const str
     unknown->destination[1] = is_ipv6 ? plain->addresses[3] : mapped_low(ipv4[1]);
 }
 
+/* Whether an address is for one, and may be behind a default route: as parse_ipv4 and parse_ipv6 have it, and
+ * find_way. */
+static __always_inline int is_for_one(const __u8 *address)
+{
+    const __u32 *words = (const __u32 *)address;
+    int is_ipv4 = (words[0] | words[1]) == 0 && words[2] == bpf_htonl(0xffff);
+
+    if (is_ipv4)
+        return address[12] < 0xe0;
+    return address[0] != 0xff && !is_link_local(address);
+}
+
 /* Makes its entry, all but the addresses as they are compared. */
 __noinline int learn_out(struct unknown *unknown)
 {
@@ -90,7 +102,7 @@ __noinline int learn_out(struct unknown *unknown)
 
     if (unknown->where & 1 || !source || source->where != unknown->where ||
         source->address[0] != unknown->source[0] || source->address[1] != unknown->source[1] ||
-        is_link_local(destination))
+        !is_for_one(destination))
         return 0;
     __u32 id = way_to(source->pairs, source->table, destination, unknown->where);
     __u32 index = tunnel_index(id);

@@ -16,6 +16,7 @@ mod gre;
 mod gtpu;
 mod headers;
 mod icmp;
+mod known;
 mod lab;
 mod layout;
 mod mss;
