@@ -7,7 +7,9 @@
  * unless their comment says otherwise. Padding is explicit everywhere (-Wpadded): a hidden byte in a hash key
  * would be undefined. src/kernel/abi.rs mirrors these structs and compares sizes and offsets with this file's
  * BTF at compile time. A change here that an older mptm could not read takes a new MPTM_LAYOUT.
- * Newer ones migrate it: but `saved`, `names` and `meta` must never change, and what counts may only grow.
+ * So does any other meaning of what the programs keep for each other (flows.h): two builds may share it while
+ * one replaces the other. Newer ones migrate it: but `saved`, `names` and `meta` must never change, and what
+ * counts may only grow.
  */
 #ifndef MPTM_ABI_H
 #define MPTM_ABI_H

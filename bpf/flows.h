@@ -6,7 +6,8 @@
  * take the long way again and again.
  *
  * The entries are each CPU's own, found by a hash, and overwritten by the next one with the same hash. All
- * CPUs share `ways` (ways.h).
+ * CPUs share `ways` (ways.h). Nothing else runs these programs on a CPU in between: softirqs are not
+ * preempted, but on PREEMPT_RT, which is not supported.
  */
 #ifndef MPTM_FLOWS_H
 #define MPTM_FLOWS_H

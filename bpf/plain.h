@@ -81,6 +81,16 @@ static __always_inline int read_plain(void *at, void *end, int is_ipv6, struct p
     return is_ipv6 ? read_plain_ipv6(at, end, plain) : read_plain_ipv4(at, end, plain);
 }
 
+/* No driver parts less than this from what is behind it. */
+#define PLAIN_BUFFER 2048
+
+/* The frame's length, whose first buffer has `linear` bytes, and whose IP packet ends after `end`. To ask for
+ * it is a call, so it is only asked where it may be another. */
+static __always_inline __u32 plain_length(struct xdp_md *ctx, __u32 linear, __u32 end)
+{
+    return end == linear && linear <= PLAIN_BUFFER ? linear : bpf_xdp_get_buff_len(ctx);
+}
+
 static __always_inline __u32 plain_header(int is_ipv6)
 {
     return is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);

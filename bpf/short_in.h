@@ -381,11 +381,8 @@ static __always_inline int deliver_plain(struct xdp_md *ctx, void *data, void *e
 
     if (l3 > INNER_FARTHEST || !read_plain(data + l3, end, is_ipv6, &plain))
         return 0;
-    if (kind == OUTER_TAGS) {
-        length = end - data;
-        if (plain.total + l3 != length)
-            length = bpf_xdp_get_buff_len(ctx);
-    }
+    if (kind == OUTER_TAGS)
+        length = plain_length(ctx, end - data, plain.total + l3);
     if (plain.total + l3 > length)
         return 0;
     struct flow_in *flow = find_in(&plain, is_ipv6, far, now);
@@ -446,7 +443,7 @@ static __always_inline int deliver_outer(struct xdp_md *ctx, enum outer_kind kin
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
-    __u32 now = flows_generation(), length = end - data, total = 0;
+    __u32 now = flows_generation(), total = 0;
 
     if (data + FAR_FROM + 8 * fars_words(kind) > end)
         return 0;
@@ -456,7 +453,7 @@ static __always_inline int deliver_outer(struct xdp_md *ctx, enum outer_kind kin
         total =
             ETH_HLEN + sizeof(struct ipv6hdr) + bpf_ntohs(((struct ipv6hdr *)(data + ETH_HLEN))->payload_len);
     /* What is more than the IP packet goes the long way, and there it goes. */
-    if (kind != OUTER_TAGS && total != length && total != bpf_xdp_get_buff_len(ctx))
+    if (kind != OUTER_TAGS && total != plain_length(ctx, end - data, total))
         return 0;
     struct far *far = find_far(data, end, kind, flows_where(now, ctx->ingress_ifindex, kind == OUTER_IPV6));
 

@@ -267,16 +267,14 @@ static __always_inline int send_plain(struct xdp_md *ctx, int is_ipv6)
 {
     void *data = (void *)(long)ctx->data;
     void *end = (void *)(long)ctx->data_end;
-    __u32 length = end - data;
     struct plain plain;
 
     if (!read_plain(data + ETH_HLEN, end, is_ipv6, &plain))
         return 0;
-    if (plain.total + ETH_HLEN != length) {
-        length = bpf_xdp_get_buff_len(ctx);
-        if (plain.total + ETH_HLEN > length)
-            return 0;
-    }
+    __u32 length = plain_length(ctx, end - data, plain.total + ETH_HLEN);
+
+    if (plain.total + ETH_HLEN > length)
+        return 0;
     struct flow_out *flow = find_out(&plain, is_ipv6, ctx->ingress_ifindex, flows_generation());
     int verdict = flow ? send_known(ctx, &plain, is_ipv6, length, flow) : 0;
 

@@ -48,7 +48,7 @@ fn short_first_buffers() {
     lab.node.check_tally();
 }
 
-/// No driver parts a packet from its padding. If one did, the packet would still go where it goes.
+/// No driver parts so small a packet from its padding. If one did, the packet would still go where it goes.
 #[test]
 fn padding_in_a_buffer_of_its_own() {
     let Some(lab) = Lab::new("layout::padding_in_a_buffer_of_its_own") else { return };
@@ -74,6 +74,37 @@ fn padding_in_a_buffer_of_its_own() {
         seen += 1;
     }
     assert!(seen > 100, "{seen} frames");
+}
+
+/// But the first buffer of a jumbo frame may end anywhere, and so just where the packet does.
+#[test]
+fn a_tail_in_the_next_buffer() {
+    let Some(mut lab) = Lab::new("layout::a_tail_in_the_next_buffer") else { return };
+    lab.change_tunnels(|tunnel| tunnel.mtu = 8000);
+    let ids = lab.wide.clone();
+    for id in ids {
+        let packet = datagram(RED_IP, behind(id), 3520 - 14 - 20 - 8);
+        let arriving = lab.tunnel(id).arriving(&datagram(behind(id), RED_IP, 3000), 7);
+        for (program, ifindex, packet) in
+            [(Program::Encap, lab.red, packet), (Program::Decap, lab.underlay, arriving)]
+        {
+            for tail in [2000, 5480] {
+                let end = packet_end(&packet);
+                let frame = [&packet[..end], &vec![0xee; tail][..]].concat();
+                // As many answers as a CPU gives.
+                sleep(Duration::from_millis(2));
+                let Some(run) =
+                    lab.node.run_as(Layout { metadata: 0, linear: end }, program, ifindex, &frame)
+                else {
+                    return;
+                };
+                let outcome = lab.node.world.judge(program, ifindex, &frame);
+                let name = format!("{program:?}, tunnel {id}, {tail} bytes behind {end}");
+                lab.node.tally_run(&name, program, ifindex, &frame, &outcome, &run);
+            }
+        }
+    }
+    lab.node.check_tally();
 }
 
 /// The kernel keeps 40 of 256 bytes of headroom for itself.

@@ -65,7 +65,7 @@ impl BpfDataPlane {
         let users = self.users()?;
         let swapped =
             self.swap_programs(&users, None).and_then(|()| self.put(Map::Meta, &0_u32.to_ne_bytes(), meta));
-        swapped.map_err(|error| match self.put_back(&users) {
+        swapped.map_err(|error| match self.put_back(&users).and_then(|()| self.forget_flows()) {
             Ok(()) => error,
             Err(worse) => error.hint(format!("and the old programs are not all back: {worse}")),
         })
