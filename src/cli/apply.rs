@@ -153,9 +153,11 @@ fn means(
 }
 
 /// Carries a plan out, then reads the kernel back: what it has changed, or all if that is much. Whoever was killed during
-/// an earlier one may have left the packet path waiting for an end, which even an empty plan brings.
+/// an earlier one may have left the packet path waiting for an end, which even an empty plan brings, unless all goes.
 pub fn carry_out(plan: &Plan, desired: &State, kernel: &mut Kernel, live: &mut Live) -> Result<(), CliError> {
-    kernel.bpf.end_interrupted_change()?;
+    if *desired != State::default() {
+        kernel.bpf.end_interrupted_change()?;
+    }
     if plan.is_empty() {
         return Ok(());
     }

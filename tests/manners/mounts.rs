@@ -72,7 +72,7 @@ fn a_mount_of_others_stays() {
     });
 }
 
-/// The kernel will not take the programs, here for want of file descriptors: the mount goes again.
+/// The kernel will not make the maps, here for want of file descriptors: the mount goes again.
 #[test]
 fn a_failure_unmounts() {
     lab::run("mounts: after a failure", |lab| {
@@ -139,5 +139,31 @@ fn nobody_waits_for_ever() {
         {
             assert!(stderr.contains(part), "{stderr}");
         }
+    });
+}
+
+/// Maps, the programs that threads load, pins: whichever of them there is no descriptor for, nothing stays.
+#[test]
+fn whatever_has_no_descriptor() {
+    lab::run("mounts: few descriptors", |lab| {
+        let node = &lab.a;
+        node.write(&node.plain_file());
+        let mut failed = 0;
+        for limit in (16..400).step_by(5) {
+            let script = format!(
+                "if prlimit --nofile={limit} $m apply > /dev/null; then $m down > /dev/null; echo done; fi\n{SOURCE}"
+            );
+            let output = shell(node, &script);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            match &*String::from_utf8_lossy(&output.stdout) {
+                "done\n" => break,
+                "" => {
+                    assert!(stderr.contains("error: ") && !stderr.contains("panicked"), "{limit}: {stderr}")
+                }
+                other => panic!("{limit}: {other}{stderr}"),
+            }
+            failed += 1;
+        }
+        assert!((10..70).contains(&failed), "{failed} failed");
     });
 }

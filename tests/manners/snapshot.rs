@@ -144,10 +144,10 @@ impl Pinned {
                     (name, (info.id, info.prog_id))
                 })
                 .collect(),
-            // `generation` says how often something was changed, not what is there.
+            // `generation` says how often something was changed, not what is there; `ways` is what packets asked for.
             contents: maps
                 .iter()
-                .filter(|(name, _)| *name != "generation")
+                .filter(|(name, _)| !["generation", "ways"].contains(&name.as_str()))
                 .filter_map(|(name, map)| Some((name.clone(), contents(map)?)))
                 .collect(),
         }

@@ -217,7 +217,11 @@ impl DataPlane for BpfDataPlane {
     }
 
     fn destroy(&mut self) -> Result<(), KernelError> {
-        self.making = None;
+        if self.making.take().is_some() {
+            // Nothing of it is pinned yet: what is in its place by now is somebody else's.
+            self.forget_maps();
+            return self.clear_leftovers();
+        }
         self.forget_maps();
         self.replaced = None;
         self.former = None;

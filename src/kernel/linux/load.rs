@@ -134,18 +134,18 @@ impl BpfDataPlane {
 
 impl Loading {
     /// Waits for the programs.
-    pub(super) fn wait(self) -> Result<Loaded, KernelError> {
-        let parts: Vec<_> = self
-            .parts
+    pub(super) fn wait(mut self) -> Result<Loaded, KernelError> {
+        // All of them, before any error or panic goes on.
+        let parts: Vec<_> = std::mem::take(&mut self.parts)
             .into_iter()
             .map(|part| match part {
-                Part::Thread(thread) => {
-                    thread.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked))
-                }
-                Part::Done(result) => result,
+                Part::Thread(thread) => thread.join(),
+                Part::Done(result) => Ok(result),
             })
             .collect();
-        let parts: Vec<Loaded> = parts.into_iter().collect::<Result<_, _>>()?;
+        let parts =
+            parts.into_iter().map(|part| part.unwrap_or_else(|panicked| panic::resume_unwind(panicked)));
+        let parts: Vec<Loaded> = parts.collect::<Result<_, _>>()?;
         Ok(parts.into_iter().flatten().collect())
     }
 
@@ -162,6 +162,17 @@ impl Loading {
         let cannot = |error| KernelError::new("cannot write the map meta", error);
         let map = maps.get(Map::Meta.name()).ok_or_else(|| cannot(std::io::ErrorKind::NotFound.into()))?;
         map.update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY).map_err(|error| cannot(cause(&error)))
+    }
+}
+
+/// Whoever wants the programs no longer waits for them all the same: until then the threads keep the maps.
+impl Drop for Loading {
+    fn drop(&mut self) {
+        for part in self.parts.drain(..) {
+            if let Part::Thread(thread) = part {
+                let _ = thread.join();
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! A data plane on its way into being: its maps are there and can be filled, its programs are being loaded, and nothing is
-//! pinned yet. Whoever is killed meanwhile has made nothing.
+//! pinned yet. Whoever is killed meanwhile leaves nothing but an empty directory, which the next one removes.
 
 use std::fs;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl BpfDataPlane {
 
     /// Makes the maps, and begins to load the programs.
     pub(super) fn begin(&mut self, meta: &[u8], sizes: &Sizes) -> Result<(), KernelError> {
-        // First of all: where nothing can be pinned, the rest would be in vain.
+        // First: where nothing can be pinned, that is what is said.
         let staging = self.pins.make_staging()?;
         let prepared = self.prepared.take().filter(|(of, _)| of == sizes);
         let loading = prepared.map_or_else(|| self.begin_load(&Maps::new(sizes)), |(_, loading)| loading);
