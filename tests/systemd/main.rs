@@ -165,14 +165,16 @@ fn watch_as_a_service() {
     // A container whose namespace has no name: found by its process, with the rights that the unit has.
     machine.must("systemd-run --quiet --unit=nameless -p PrivateNetwork=yes sleep infinity");
     machine.must(
-        "pid=$(systemctl show -P MainPID nameless) && until ip link add v type veth peer name e netns $pid; do \
-         sleep 0.01; done && ip link set v up && nsenter -t $pid -n sh -c 'ip addr add 10.250.1.9/24 dev e; ip link set e up'",
+        // At first the process is still in the namespace of whoever started it.
+        "pid=$(systemctl show -P MainPID nameless) && while [ $(readlink /proc/$pid/ns/net) = $(readlink \
+         /proc/self/ns/net) ]; do sleep 0.01; done && ip link add v type veth peer name e netns $pid && ip link set v up && nsenter -t $pid -n sh -c 'ip addr add 10.250.1.9/24 dev e; ip link set e up'",
     );
     machine.write("/etc/mptm.d/v.toml", "[interface.\"v*\"]\nrole = \"workload\"\naddresses = \"peer\"\n");
     machine.until("the nameless container is not served", |machine| {
         machine.run("mptm get 10.250.1.9 10.250.1.2").1
     });
-    machine.must("systemctl stop nameless && until ! ip link show v >/dev/null 2>&1; do sleep 0.01; done");
+    machine.must("systemctl stop nameless");
+    machine.until("its device stays", |machine| !machine.run("ip link show v").1);
 
     machine.write("/etc/mptm.toml", &file(1 << 24));
     machine.until("systemd is not told", |machine| {
