@@ -88,7 +88,11 @@ static __always_inline __u64 tunnel_bits(void *l4, void *end, __u8 protocol)
     ports = bpf_map_lookup_elem(&udp_ports, &zero);
     if (!ports)
         return 0;
-    switch (ports->protocol[bpf_ntohs(udp->dest)]) {
+    __u32 port = bpf_ntohs(udp->dest);
+
+    /* As in parse_udp. */
+    barrier_var(port);
+    switch (ports->protocol[port & 0xffff]) {
     case MPTM_PROTOCOL_VXLAN:
     case MPTM_PROTOCOL_GENEVE:
         return *(__u64 *)(udp + 1);
