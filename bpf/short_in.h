@@ -177,7 +177,7 @@ static __always_inline void mask_tags(__u8 *mask, const struct outer *outer)
     int has_two = outer->endpoint.protocol == MPTM_PROTOCOL_QINQ;
 
     /* Priorities and drop eligibility differ. */
-    mask[2] = mask[6] = VLAN_VID >> 8;
+    mask[2] = VLAN_VID >> 8;
     mask[4] = mask[5] = has_two ? 0xff : 0;
     mask[6] = has_two ? VLAN_VID >> 8 : 0;
     mask[7] = has_two ? 0xff : 0;
