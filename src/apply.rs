@@ -64,7 +64,7 @@ pub fn apply_and(
         if !plan.steps[done].only_fills() {
             settle(plan, unsettled.take(), bpf, net, ids, filled)?;
         }
-        if let Step::DataPlane(Change::Add(_)) = plan.steps[done] {
+        if matches!(&plan.steps[done], Step::DataPlane(change) if matches!(**change, Change::Add(_))) {
             unsettled = Some(done);
         }
         match store::execute_some(&plan.steps[done..], bpf, net, ids) {

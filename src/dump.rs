@@ -65,7 +65,7 @@ fn behind(state: &State) -> BTreeMap<&Name, Behind> {
             }
             Route::Gateway => {}
             Route::Workload { pairs, .. } => {
-                for (destination, tunnel) in pairs {
+                for (destination, tunnel) in pairs.iter() {
                     let behind = behind.entry(tunnel).or_default();
                     behind.inner.insert(*destination);
                     behind.from.insert(*prefix);

@@ -90,7 +90,9 @@ mod tests {
         let workload = |interface: &str, pairs: &[(&str, &str)]| Route::Workload {
             interface: interface.into(),
             mac: None,
-            pairs: pairs.iter().map(|(prefix, tunnel)| (net(prefix), Name::from(*tunnel))).collect(),
+            pairs: Box::new(
+                pairs.iter().map(|(prefix, tunnel)| (net(prefix), Name::from(*tunnel))).collect(),
+            ),
         };
         let table = BTreeMap::from([
             (net("10.0.0.1/32"), workload("a", &[("10.9.0.0/16", "own")])),

@@ -75,19 +75,19 @@ impl<T> Change<T> {
     }
 }
 
-/// One object and what happens to it.
+/// One object and what happens to it. There may be a million steps, nearly all of them routes: what is larger is in a box.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Maps and programs.
-    DataPlane(Change<DataPlane>),
+    DataPlane(Box<Change<DataPlane>>),
     /// The CPUs on which outer packets can be handed to the host's stack.
     StackCpus(Change<BTreeSet<u32>>),
     /// A setting of a device.
-    Setting(SettingKey, Change<SavedSetting>),
+    Setting(SettingKey, Box<Change<SavedSetting>>),
     /// A segment's table, empty.
     Segment(Name, Change<()>),
     /// An interface's entries.
-    Interface(Name, Change<Interface>),
+    Interface(Name, Box<Change<Interface>>),
     /// A UDP port's protocol.
     Port(u16, Change<Protocol>),
     /// A tunnel's header.
@@ -127,11 +127,11 @@ impl Step {
     #[must_use]
     pub fn inverse(self) -> Self {
         match self {
-            Self::DataPlane(change) => Self::DataPlane(change.inverse()),
+            Self::DataPlane(change) => Self::DataPlane(Box::new(change.inverse())),
             Self::StackCpus(change) => Self::StackCpus(change.inverse()),
-            Self::Setting(key, change) => Self::Setting(key, change.inverse()),
+            Self::Setting(key, change) => Self::Setting(key, Box::new(change.inverse())),
             Self::Segment(name, change) => Self::Segment(name, change.inverse()),
-            Self::Interface(name, change) => Self::Interface(name, change.inverse()),
+            Self::Interface(name, change) => Self::Interface(name, Box::new(change.inverse())),
             Self::Port(port, change) => Self::Port(port, change.inverse()),
             Self::Tunnel(name, change) => Self::Tunnel(name, Box::new(change.inverse())),
             Self::Route(segment, prefix, change) => Self::Route(segment, prefix, change.inverse()),
@@ -175,22 +175,27 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
     }
 
     let mut before = Vec::new();
-    let mut forward = Vec::new();
+    // Of a new data plane, everything comes; and to grow such a list means to copy it.
+    let is_new = data_plane.is_some() && actual.data_plane.is_none();
+    let routes = || segments.values().map(BTreeMap::len).sum::<usize>();
+    let mut forward = Vec::with_capacity(if is_new { tunnels.len() + routes() + endpoints.len() } else { 0 });
     let mut backward = Vec::new();
     let mut sort = |step: Step, removes: bool| if removes { backward.push(step) } else { forward.push(step) };
 
     match (data_plane, &actual.data_plane) {
-        (Some(after), None) => sort(Step::DataPlane(Change::Add(*after)), false),
-        (None, Some(gone)) => sort(Step::DataPlane(Change::Remove(*gone)), true),
+        (Some(after), None) => sort(Step::DataPlane(Box::new(Change::Add(*after))), false),
+        (None, Some(gone)) => sort(Step::DataPlane(Box::new(Change::Remove(*gone))), true),
         (Some(after), Some(before)) => {
             // Maps grow before anything comes, and shrink when all that goes is gone: last of all.
             let sizes = if migrates { after.sizes } else { sizing::between(desired, actual) };
             let between = DataPlane { sizes, ..*after };
             if between != *before {
-                sort(Step::DataPlane(Change::Modify { before: *before, after: between }), false);
+                let grows = Change::Modify { before: *before, after: between };
+                sort(Step::DataPlane(Box::new(grows)), false);
             }
             if *after != between {
-                sort(Step::DataPlane(Change::Modify { before: between, after: *after }), true);
+                let shrinks = Change::Modify { before: between, after: *after };
+                sort(Step::DataPlane(Box::new(shrinks)), true);
             }
         }
         (None, None) => {}
@@ -205,11 +210,10 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     }
     // A new data plane is filled while its programs are being loaded; a machine that can't have them is not to be touched.
-    let is_new = data_plane.is_some() && actual.data_plane.is_none();
     let mut filled = Vec::new();
     diff_settings(settings, &actual.settings, |key, change, removes| {
         let late = removes || lets_more_in(key, &change);
-        let step = Step::Setting(key.clone(), change);
+        let step = Step::Setting(key.clone(), Box::new(change));
         if is_new && !late { filled.push(step) } else { sort(step, late) }
     });
     for name in segments.keys().filter(|name| !actual.segments.contains_key(*name)) {
@@ -219,7 +223,7 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         sort(Step::Segment(name.clone(), Change::Remove(())), true);
     }
     diff(interfaces, &actual.interfaces, |name, change, removes| {
-        sort(Step::Interface(name.clone(), change), removes);
+        sort(Step::Interface(name.clone(), Box::new(change)), removes);
     });
     diff(ports, &actual.ports, |port, change, removes| sort(Step::Port(*port, change), removes));
     diff(tunnels, &actual.tunnels, |name, change, removes| {
@@ -267,8 +271,9 @@ pub fn plan(desired: &State, actual: &State) -> Plan {
         }
     });
 
-    let steps =
-        before.into_iter().chain(unplugged).chain(forward).chain(backward.into_iter().rev()).collect();
+    let mut steps = forward;
+    steps.splice(..0, before.into_iter().chain(unplugged));
+    steps.extend(backward.into_iter().rev());
     Plan { steps }
 }
 

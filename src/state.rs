@@ -299,8 +299,9 @@ pub enum Route {
         interface: Name,
         /// Its MAC address; None: leave the frame's.
         mac: Option<MacAddr>,
-        /// The tunnels that only this address may take, by destination; asked before the segment's table.
-        pairs: BTreeMap<IpNet, Name>,
+        /// The tunnels that only this address may take, by destination; asked before the segment's table. Few have any, and
+        /// there may be a million routes.
+        pairs: Box<BTreeMap<IpNet, Name>>,
     },
     /// Behind a tunnel.
     Tunnel(Name),

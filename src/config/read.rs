@@ -94,13 +94,17 @@ impl Raw {
                     interface.keys = read.keys(&mut interface, table, &INTERFACE, &owner, others);
                     self.interfaces.push(interface);
                 }),
-                "tunnel" => read.named("tunnel", value, |read, name, table| {
-                    let mut tunnel = RawTunnel::new(name);
-                    let owner = format!("tunnel {}", tunnel.name.value);
-                    let others = ("interfaces", &interface_keys()[..]);
-                    tunnel.keys = read.keys(&mut tunnel, table, &TUNNEL, &owner, others);
-                    self.tunnels.push(tunnel);
-                }),
+                "tunnel" => {
+                    // There may be thousands, and to grow the list means to copy them.
+                    self.tunnels.reserve(value.get_ref().as_table().map_or(0, DeTable::len));
+                    read.named("tunnel", value, |read, name, table| {
+                        let mut tunnel = RawTunnel::new(name);
+                        let owner = format!("tunnel {}", tunnel.name.value);
+                        let others = ("interfaces", &interface_keys()[..]);
+                        tunnel.keys = read.keys(&mut tunnel, table, &TUNNEL, &owner, others);
+                        self.tunnels.push(tunnel);
+                    })
+                }
                 "defaults" => self.read_defaults(&mut read, span, value),
                 other => read.report.error(unknown_table(span, other, value.get_ref())),
             }

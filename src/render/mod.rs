@@ -19,7 +19,7 @@ pub fn step(step: &Step) -> String {
     if let Step::Setting(key, change) = step {
         let (before, after, note) = setting_way(change);
         let [before, after] = [before, after].map(|value| show_setting(key, value));
-        if let Change::Remove(SavedSetting { current: None, .. }) = change {
+        if let Change::Remove(SavedSetting { current: None, .. }) = &**change {
             return format!("{sign} {kind} {}: forgotten, as its device is gone", setting_name(key));
         }
         return format!("{sign} {kind} {}: {before} -> {after}{note}", setting_name(key));

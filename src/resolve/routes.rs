@@ -27,7 +27,7 @@ pub fn resolve(context: &Context<'_>, ends: &Ends, state: &mut State, findings: 
             let mac = mac
                 .or_else(|| behind(context, end, &prefix))
                 .or_else(|| remembered(context, segment, name, end, &prefix));
-            let route = Route::Workload { interface: name.clone(), mac, pairs: BTreeMap::new() };
+            let route = Route::Workload { interface: name.clone(), mac, pairs: Box::default() };
             insert(table, segment, prefix, route, &interface.at, findings);
         }
     }

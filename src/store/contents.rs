@@ -74,7 +74,7 @@ fn wanted_routes(
                 Route::Gateway => encode_gateway(),
                 Route::Workload { interface, mac, pairs: among } => {
                     let pairs = if among.is_empty() { 0 } else { *ids.pairs.get(&(table, *prefix))? };
-                    for (destination, tunnel) in among {
+                    for (destination, tunnel) in among.iter() {
                         add(pairs, destination, encode_tunnel_route(ids.tunnels.number(tunnel)?));
                     }
                     encode_workload_route(ids.interfaces.number(interface)?, pairs, *mac)

@@ -233,7 +233,7 @@ fn read_routes(bpf: &dyn Bpf, live: &mut Live) -> Result<(), KernelError> {
 
 fn read_route(table: u32, prefix: &IpNet, value: &abi::Route, tables: &Tables, ids: &mut Ids) -> Route {
     if value.target == target::WORKLOAD {
-        let mut pairs = BTreeMap::new();
+        let mut pairs = Box::<BTreeMap<_, _>>::default();
         if value.pairs != 0 {
             ids.pairs.insert((table, *prefix), value.pairs);
             for (destination, pair) in tables.get(&value.pairs).into_iter().flatten() {

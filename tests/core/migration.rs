@@ -3,7 +3,7 @@
 
 use mptm::kernel::Map;
 use mptm::kernel::abi::TunnelStats;
-use mptm::plan::{Change, Step, plan};
+use mptm::plan::{Step, plan};
 
 use super::failures::{OTHER, fail_everywhere};
 use super::scene::{SMALL, apply_text, carry_out, desired, down, essence, live, number, scene};
@@ -33,7 +33,9 @@ fn an_older_layout_is_migrated() {
     assert_eq!(old.state.settings, want.settings);
     assert!(old.state.tunnels.is_empty() && !old.state.links.is_empty());
     let plan = plan(&want, &old.state);
-    assert!(matches!(&plan.steps[0], Step::DataPlane(Change::Modify { before, .. }) if before.layout == 1));
+    assert!(
+        matches!(&plan.steps[0], Step::DataPlane(change) if change.before().is_some_and(|before| before.layout == 1))
+    );
     assert!(!plan.steps.iter().any(|step| matches!(step, Step::Setting(..))), "settings are as they were");
     carry_out(&fake, &want).unwrap();
     assert_eq!(live(&fake).state, want);

@@ -20,7 +20,7 @@ pub fn full() -> State {
     let workload = Route::Workload {
         interface: name("veth-a"),
         mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
-        pairs: BTreeMap::from([("10.2.0.0/16".parse().unwrap(), name("t"))]),
+        pairs: Box::new(BTreeMap::from([("10.2.0.0/16".parse().unwrap(), name("t"))])),
     };
     let table = BTreeMap::from([
         ("10.1.0.1/32".parse().unwrap(), workload),
@@ -264,14 +264,14 @@ fn a_setting_follows_its_device() {
     let saved = desired.settings.remove(&mtu_key()).unwrap();
     desired.settings.insert(renamed.clone(), saved);
     let steps = plan(&desired, &full()).steps;
-    assert_eq!(steps, [Step::Setting(renamed, Change::Modify { before: saved, after: saved })]);
+    assert_eq!(steps, [Step::Setting(renamed, Box::new(Change::Modify { before: saved, after: saved }))]);
 
     // Another device of the same name.
     let mut actual = full();
     let old = SavedSetting { ifindex: 1, current: None, ..saved };
     actual.settings.insert(mtu_key(), old);
     let steps = plan(&full(), &actual).steps;
-    assert_eq!(steps, [Step::Setting(mtu_key(), Change::Modify { before: old, after: saved })]);
+    assert_eq!(steps, [Step::Setting(mtu_key(), Box::new(Change::Modify { before: old, after: saved }))]);
 
     // Two names that are exchanged.
     let second = SettingKey { device: "veth-c".into(), ..mtu_key() };
@@ -285,8 +285,8 @@ fn a_setting_follows_its_device() {
     assert_eq!(
         steps,
         [
-            Step::Setting(mtu_key(), Change::Modify { before: other, after: other }),
-            Step::Setting(second.clone(), Change::Modify { before: saved, after: saved }),
+            Step::Setting(mtu_key(), Box::new(Change::Modify { before: other, after: other })),
+            Step::Setting(second.clone(), Box::new(Change::Modify { before: saved, after: saved })),
         ]
     );
 }

@@ -28,7 +28,7 @@ fn tunnels(prefix: &str, count: u32) -> String {
 
 /// The steps that change sizes, and their places in a plan.
 fn resizes(plan: &Plan) -> Vec<(usize, String)> {
-    let is_resize = |(_, step): &(usize, &Step)| matches!(step, Step::DataPlane(Change::Modify { .. }));
+    let is_resize = |(_, step): &(usize, &Step)| matches!(step, Step::DataPlane(change) if matches!(**change, Change::Modify { .. }));
     plan.steps.iter().enumerate().filter(is_resize).map(|(at, step)| (at, render::step(step))).collect()
 }
 
