@@ -18,6 +18,7 @@ use super::making::Making;
 use super::migrate::Former;
 use super::pins::{Pins, RIGHTS};
 use super::programs::Replaced;
+use super::task::Task;
 use crate::config::model::Mode;
 use crate::kernel::data_plane::{Batch, Build, DataPlane, Each, Map, PinnedLink, Program, Via};
 use crate::kernel::dispatcher::Dispatcher;
@@ -28,7 +29,7 @@ pub struct BpfDataPlane {
     pub(super) pins: Pins,
     maps: Mutex<BTreeMap<Map, Arc<MapHandle>>>,
     /// What `prepare` has begun.
-    pub(super) prepared: Option<(Sizes, Result<Loading, KernelError>)>,
+    pub(super) prepared: Option<(Sizes, Task<Result<Loading, KernelError>>)>,
     /// What `create` has begun, and `settle` ends.
     pub(super) making: Option<Making>,
     /// Opened by the first change.

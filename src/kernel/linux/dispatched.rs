@@ -258,7 +258,7 @@ impl BpfDataPlane {
         function: &str,
         path: &Path,
     ) -> Result<ProgramHandle, KernelError> {
-        let maps = self.handles(&Maps::pinned())?;
+        let maps = self.pins.handles(&Maps::pinned())?;
         let mut object = MaybeUninit::uninit();
         let skel = load(&mut object, &maps, |open| {
             for mut other in open.progs_mut() {

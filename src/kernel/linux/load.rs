@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject};
@@ -18,6 +17,7 @@ use super::bpf_calls;
 use super::cpus::cpus;
 use super::libbpf::{cause, explain_load_failure, take_libbpf_log};
 use super::pins::Pins;
+use super::task::Task;
 use crate::kernel::data_plane::{Map, Program};
 use crate::kernel::skeleton::{MptmSkel, MptmSkelBuilder};
 use crate::kernel::{KernelError, Sizes};
@@ -54,34 +54,10 @@ pub(super) type Loaded = Vec<(Program, OwnedFd)>;
 /// Programs that are being loaded, with the maps that they will use.
 pub(super) struct Loading {
     pub(super) maps: Handles,
-    parts: Vec<Part>,
+    parts: Vec<Task<Result<Loaded, KernelError>>>,
 }
 
-/// Some of the programs.
-enum Part {
-    Thread(JoinHandle<Result<Loaded, KernelError>>),
-    /// There was no thread to be had.
-    Done(Result<Loaded, KernelError>),
-}
-
-impl BpfDataPlane {
-    /// Makes the maps, and begins to load the programs.
-    pub(super) fn begin_load(&self, maps: &Maps<'_>) -> Result<Loading, KernelError> {
-        let handles = self.handles(maps)?;
-        let parts = GROUPS
-            .iter()
-            .map(|group| {
-                let maps = handles.clone();
-                let builder = thread::Builder::new().name("load".into());
-                match builder.spawn(move || load_group(group, &maps)) {
-                    Ok(thread) => Part::Thread(thread),
-                    Err(_) => Part::Done(load_group(group, &handles)),
-                }
-            })
-            .collect();
-        Ok(Loading { maps: handles, parts })
-    }
-
+impl Pins {
     /// Opens the maps that are kept, and makes the others.
     pub(super) fn handles(&self, maps: &Maps<'_>) -> Result<Handles, KernelError> {
         take_libbpf_log();
@@ -92,7 +68,7 @@ impl BpfDataPlane {
         for mut map in open.open_object_mut().maps_mut() {
             let name = map.name().to_string_lossy().into_owned();
             if (maps.is_kept)(&name) {
-                let path = self.pins.map(&name);
+                let path = self.map(&name);
                 let cannot = |error: libbpf_rs::Error| {
                     KernelError::new(format!("cannot use the map {} again", path.display()), cause(&error))
                 };
@@ -126,23 +102,30 @@ impl BpfDataPlane {
         Ok(handles)
     }
 
+    /// Makes the maps, and begins to load the programs.
+    pub(super) fn begin_load(&self, maps: &Maps<'_>) -> Result<Loading, KernelError> {
+        let maps = self.handles(maps)?;
+        let part = |group: &'static &[Program]| {
+            let maps = maps.clone();
+            Task::begin("load", move || load_group(group, &maps))
+        };
+        let parts = GROUPS.iter().map(part).collect();
+        Ok(Loading { maps, parts })
+    }
+}
+
+impl BpfDataPlane {
     /// Makes maps and programs, pinned in a directory of their own.
     pub(super) fn load_into(&self, pins: &Pins, meta: &[u8], maps: &Maps<'_>) -> Result<(), KernelError> {
-        self.begin_load(maps)?.pin(pins, meta)
+        self.pins.begin_load(maps)?.pin(pins, meta)
     }
 }
 
 impl Loading {
     /// Waits for the programs.
-    pub(super) fn wait(mut self) -> Result<Loaded, KernelError> {
+    pub(super) fn wait(self) -> Result<Loaded, KernelError> {
         // All of them, before any error or panic goes on.
-        let parts: Vec<_> = std::mem::take(&mut self.parts)
-            .into_iter()
-            .map(|part| match part {
-                Part::Thread(thread) => thread.join(),
-                Part::Done(result) => Ok(result),
-            })
-            .collect();
+        let parts: Vec<_> = self.parts.into_iter().map(Task::wait).collect();
         let parts =
             parts.into_iter().map(|part| part.unwrap_or_else(|panicked| panic::resume_unwind(panicked)));
         let parts: Vec<Loaded> = parts.collect::<Result<_, _>>()?;
@@ -162,17 +145,6 @@ impl Loading {
         let cannot = |error| KernelError::new("cannot write the map meta", error);
         let map = maps.get(Map::Meta.name()).ok_or_else(|| cannot(std::io::ErrorKind::NotFound.into()))?;
         map.update(&0_u32.to_ne_bytes(), meta, MapFlags::ANY).map_err(|error| cannot(cause(&error)))
-    }
-}
-
-/// Whoever wants the programs no longer waits for them all the same: until then the threads keep the maps.
-impl Drop for Loading {
-    fn drop(&mut self) {
-        for part in self.parts.drain(..) {
-            if let Part::Thread(thread) = part {
-                let _ = thread.join();
-            }
-        }
     }
 }
 

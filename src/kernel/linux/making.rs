@@ -2,11 +2,13 @@
 //! pinned yet. Whoever is killed meanwhile leaves nothing but an empty directory, which the next one removes.
 
 use std::fs;
+use std::panic;
 use std::sync::Arc;
 
 use super::bpf::BpfDataPlane;
 use super::load::{Loading, Maps};
 use super::pins::Pins;
+use super::task::Task;
 use crate::kernel::data_plane::Map;
 use crate::kernel::{KernelError, Sizes};
 
@@ -22,7 +24,9 @@ pub(super) struct Making {
 impl BpfDataPlane {
     /// Does already what `create` will begin with, if it is for maps of these sizes. An error comes out there.
     pub fn prepare(&mut self, sizes: &Sizes) {
-        self.prepared = Some((*sizes, self.begin_load(&Maps::new(sizes))));
+        let (pins, sizes) = (self.pins.clone(), *sizes);
+        let begin = move || pins.begin_load(&Maps::new(&sizes));
+        self.prepared = Some((sizes, Task::begin("prepare", begin)));
     }
 
     /// Makes the maps, and begins to load the programs.
@@ -30,7 +34,10 @@ impl BpfDataPlane {
         // First: where nothing can be pinned, that is what is said.
         let staging = self.pins.make_staging()?;
         let prepared = self.prepared.take().filter(|(of, _)| of == sizes);
-        let loading = prepared.map_or_else(|| self.begin_load(&Maps::new(sizes)), |(_, loading)| loading);
+        let loading = match prepared.map(|(_, task)| task.wait()) {
+            Some(begun) => begun.unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            None => self.pins.begin_load(&Maps::new(sizes)),
+        };
         match loading {
             Ok(loading) => {
                 let maps =

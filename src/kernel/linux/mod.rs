@@ -28,6 +28,7 @@ mod rights;
 mod routes;
 mod settings;
 mod sockets;
+mod task;
 
 pub use bpf::BpfDataPlane;
 pub use bpf_calls::TestRun;

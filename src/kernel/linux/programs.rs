@@ -53,7 +53,7 @@ impl BpfDataPlane {
         self.drop_new_programs();
         let before = self.replaceable()?;
         let loaded = (|| {
-            let programs = self.begin_load(&Maps::pinned())?.wait()?;
+            let programs = self.pins.begin_load(&Maps::pinned())?.wait()?;
             pin_programs(&programs, &self.pins, "-new")
         })();
         if let Err(error) = loaded {
