@@ -52,6 +52,7 @@ fn main() {
         .collect();
     whole(&all);
     phases(&all);
+    maps(&all);
     if all.len() > 1 {
         growth(&all);
     }
@@ -102,6 +103,21 @@ fn phases(all: &[Runs]) {
             cells.push(format!("{:.1}", medians.iter().sum::<f64>()));
             table.row(cells);
         }
+    }
+    table.print();
+}
+
+/// What the maps take, which have room for up to twice the routes and tunnels.
+fn maps(all: &[Runs]) {
+    println!("Memory of the maps, as the kernel counts it\n");
+    let mut table = Table::new(&["routes", "tunnels", "MiB", "bytes per route"]);
+    for Runs { shape, memory, .. } in all {
+        table.row(vec![
+            shape.routes.to_string(),
+            shape.tunnels.to_string(),
+            format!("{:.1}", *memory as f64 / 1024.0 / 1024.0),
+            format!("{:.0}", *memory as f64 / shape.routes as f64),
+        ]);
     }
     table.print();
 }

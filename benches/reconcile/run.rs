@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use mptm::kernel::linux::BpfDataPlane;
+
 use crate::floor::Floor;
 use crate::generate::Shape;
 use crate::node::Node;
@@ -52,6 +54,8 @@ pub struct Runs {
     pub shape: Shape,
     pub measured: Vec<Measured>,
     pub floor: Floor,
+    /// Bytes that all maps take.
+    pub memory: u64,
 }
 
 impl Runs {
@@ -66,6 +70,7 @@ impl Runs {
         let all = file("all", &shape.all_changed());
         let mut measured = Vec::new();
         let mut floor = None;
+        let mut memory = 0;
         for what in [What::Cold, What::Nothing, What::One, What::All] {
             let mut runs =
                 Measured { what, walls: Vec::new(), cpus: Vec::new(), peaks: Vec::new(), phases: Vec::new() };
@@ -93,6 +98,7 @@ impl Runs {
             }
             if what == What::Cold {
                 floor = Some(Floor::of(&node.pin));
+                memory = BpfDataPlane::new(&node.pin).memory().expect("the maps are there");
             }
             measured.push(runs);
             eprintln!("{} routes, {}: done", shape.routes, what.name());
@@ -103,7 +109,7 @@ impl Runs {
         }
         let floor = floor.expect("the first passes were cold");
         floor.check(&shape);
-        Self { shape, measured, floor }
+        Self { shape, measured, floor, memory }
     }
 }
 
