@@ -1,4 +1,5 @@
-//! Encapsulation with more and more routes, for destinations at random: host routes, and prefixes.
+//! Encapsulation with more and more routes, for destinations at random: host routes, and prefixes. Next to each, in the same
+//! round, one destination only.
 
 use mptm::kernel::abi::{self, target};
 use mptm::kernel::{self, DataPlane, Map, Program, Sizes};
@@ -14,7 +15,7 @@ use crate::tunnels::Tunnel;
 /// Entries beyond the routes, as in src/sizing.rs; the workload's own address takes one.
 const SPARE: u32 = 16;
 const COUNTS: [u32; 4] = [1, 1_000, 100_000, 1_000_000];
-/// Of what one route costs: the whole time per frame.
+/// Of what one destination costs in the same round: the whole time per frame.
 const AIM: f64 = 1.5;
 /// Of the inner destination in a frame.
 const AT: u32 = 30;
@@ -80,21 +81,23 @@ pub fn measure(site: &mut Site, tunnel: &Tunnel) {
     let route = abi::Route { id: site.tunnel_id(&tunnel.name), target: target::TUNNEL, ..Default::default() };
     let frame = tunnel.leaving(50);
     let mut table =
-        Table::new(&["encap geneve4, random destinations", "routes", "ns", "above floor", "of one", "aim"]);
+        Table::new(&["encap geneve4, random destinations", "routes", "ns", "above floor", "to one", "aim"]);
     // Prefixes first: host routes, which are asked for before them, would make the table that is asked in vain large.
     for kind in [Kind::Prefix, Kind::Host] {
-        let (mut made, mut one) = (0, None);
+        let mut made = 0;
         for count in counts {
             make_room(site, if matches!(kind, Kind::Host) { *count + 1 } else { 1 });
             (made..*count).for_each(|number| kind.add(site, entry.table, number, &route));
             made = *count;
-            let addresses = Some(kind.addresses(*count));
-            let (mut times, mut above) = (Vec::new(), Vec::new());
+            let addresses = kind.addresses(*count);
+            let [mut times, mut above, mut ratios] = [(); 3].map(|()| Vec::new());
             for _ in 0..rounds {
-                let of = |program| site.floor.time(program, &frame, addresses, ifindex, repeat);
-                let floor = of(site.floor.of("grow_and_redirect"));
+                let of =
+                    |program, addresses| site.floor.time(program, &frame, Some(addresses), ifindex, repeat);
+                let floor = of(site.floor.of("grow_and_redirect"), addresses);
+                let one = of(site.program(Program::Encap), kind.addresses(1));
                 let before = site.counters();
-                let time = of(site.program(Program::Encap));
+                let time = of(site.program(Program::Encap), addresses);
                 let sent = |counters: &crate::site::Counters| {
                     counters.get(&format!("{} encap", tunnel.name)).copied().unwrap_or(0)
                 };
@@ -102,15 +105,14 @@ pub fn measure(site: &mut Site, tunnel: &Tunnel) {
                 assert_eq!(moved, u64::from(repeat), "{count} {}: counters", kind.name());
                 times.push(time);
                 above.push(time - floor);
+                ratios.push(time / one);
             }
-            let time = median(&times);
-            let one = *one.get_or_insert(time);
             table.row(vec![
                 kind.name().into(),
                 count.to_string(),
-                format!("{time:.0}"),
+                format!("{:.0}", median(&times)),
                 format!("{:.0}", median(&above)),
-                format!("{:.2}", time / one),
+                format!("{:.2}", median(&ratios)),
                 if *count == 100_000 { format!("{AIM}") } else { String::new() },
             ]);
         }
