@@ -28,10 +28,16 @@ fi
 
 # Runs tests in an emulated machine, whose kernel is in a directory: emulated WHAT DIRECTORY SUITE TEST...
 emulated() {
-    local what=$1 kernel=$2 suite=$3 binary code=0
+    local what=$1 kernel=$2 suite=$3 binary name code=0
     shift 3
     binary=$(cargo test --locked --test "$suite" --no-run --message-format json |
         sed -n "s/.*\"executable\":\"\([^\"]*\/deps\/$suite-[^\"]*\)\".*/\1/p")
+    for name in "$@"; do
+        if ! "$binary" --list "$name" | grep ': test$' >/dev/null; then
+            echo "tests/run.sh: no test of tests/$suite is called $name" >&2
+            exit 1
+        fi
+    done
     MPTM_KERNEL=$kernel MPTM_TRAFFIC=short tests/vm.sh "$binary" --test-threads 1 "$@" || code=$?
     # 77: it has said that it can't be. An emulated machine that hangs says nothing about mptm.
     case $code in
