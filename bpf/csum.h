@@ -122,17 +122,14 @@ static int sum_chunk(__u32 index, struct sum_walk *walk)
 
 /* No first buffer is longer. */
 #define SUM_FARTHEST 0xffff
-/* What is added up at a time without calls, and how often: a frame of the usual size. */
-#define SUM_PIECE 64
-#define SUM_PIECES 24
 
-/* A chunk of a larger one that is in the first buffer, without copying it. */
+/* A chunk that is in the first buffer, without copying it. */
 static int sum_linear_chunk(__u32 index, struct sum_walk *walk)
 {
     void *from = (void *)(long)walk->ctx->data;
     __u32 at = walk->at;
 
-    if (walk->left < SUM_PIECE * SUM_PIECES || at > SUM_FARTHEST - SUM_CHUNK)
+    if (walk->left < SUM_CHUNK || at > SUM_FARTHEST - SUM_CHUNK)
         return 1;
     from += at;
     if (from + SUM_CHUNK > (void *)(long)walk->ctx->data_end)
@@ -143,56 +140,130 @@ static int sum_linear_chunk(__u32 index, struct sum_walk *walk)
     return 0;
 }
 
-/* What is in the first buffer of the rest: a call would take longer than the sum does. */
-static __always_inline void sum_linear(struct sum_walk *walk)
+/*
+ * What is in the first buffer is added up 8 bytes at a time. BPF has no carry, so what 64 bits lose must be
+ * known otherwise: the words are 7 bytes apart, and each one's last byte is the next one's first. Be `even`
+ * and `odd` the sums, modulo 2^64, of every other word, as numbers whose first byte is the least. Then `odd`
+ * has, in its lowest 8 bits, the sum of all last bytes in `even`, and no more bits of that than these make a
+ * difference at 2^56. So even - (odd << 56) is the sum of the first 7 bytes of each, and nothing is lost of
+ * that in up to 256 words. The same for `odd`, whose last bytes are the first ones of `even`, but for the
+ * very first, and with the one behind the last word.
+ */
+#define SUM_STEP 7
+#define SUM_LEAST (8 * SUM_STEP)
+#define SUM_MOST (32 * SUM_STEP)
+#define SUM_LINEAR (256 * 2 * SUM_STEP)
+
+/* The number that 8 bytes are, the first of them the least. */
+static __always_inline __u64 sum_word(const void *at)
 {
-    void *at = (void *)(long)walk->ctx->data;
-    void *end = (void *)(long)walk->ctx->data_end;
-    __u64 sums[4] = {walk->sum};
-    __u32 left = walk->left;
-    __u32 from = walk->at;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return *(const __u64 *)at;
+#else
+    return __builtin_bswap64(*(const __u64 *)at);
+#endif
+}
 
-    if (from > SUM_FARTHEST - SUM_PIECE * (SUM_PIECES + 1))
-        return;
-    at += from;
-    for (int i = 0; i < SUM_PIECES && left >= SUM_PIECE && at + SUM_PIECE <= end; i++) {
-        const __u32 *words = at;
+/* A sum of such numbers as one of 16-bit words as they are in memory. */
+static __always_inline __u64 sum_of_words(__u64 sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return sum;
+#else
+    return __builtin_bswap16(fold_words(sum));
+#endif
+}
 
+/* In two sums each, for one addition need not wait for the other. */
+static __always_inline void sum_steps(__u64 *sums, const void *at, __u32 bytes)
+{
 #pragma clang loop unroll(full)
-        for (int word = 0; word < SUM_PIECE / 4; word++)
-            sums[word % 4] += words[word];
-        at += SUM_PIECE;
-        left -= SUM_PIECE;
+    for (__u32 i = 0; i < bytes / SUM_STEP; i++) {
+        sums[i % 4] += sum_word(at + i * SUM_STEP);
+        /* Or the compiler loads more words at a time than there are registers. */
+        barrier_var(sums[i % 4]);
     }
-    walk->at += walk->left - left;
-    walk->left = left;
-    walk->sum = fold_words(sums[0] + sums[1] + sums[2] + sums[3]);
-    if (left >= SUM_PIECE)
-        return;
-    __u64 sum = walk->sum;
+}
 
+/* Adds to `sum` that of `length` bytes, at least one, that are all in the first buffer: a call would take
+ * longer than the sum does. Returns 0 where they are not, or are too many. */
+static __always_inline __u32 sum_linear(struct xdp_md *ctx, __u32 from, __u32 length, __u64 sum)
+{
+    void *at = (void *)(long)ctx->data;
+    void *end = (void *)(long)ctx->data_end;
+    void *last = at;
+    __u32 left = length, to = from + length - sizeof(__u64);
+
+    /* The verifier wants to see bounds in the very registers that are added. */
+    barrier_var(from);
+    if (from > SUM_FARTHEST - SUM_LINEAR)
+        return 0;
+    at += from;
+    barrier_var(at);
+    barrier_var(to);
+    if (to > SUM_FARTHEST - sizeof(__u64))
+        return 0;
+    last += to;
+    barrier_var(last);
+    barrier_var(left);
+    if (left > SUM_LINEAR || last + sizeof(__u64) > end)
+        return 0;
+    if (left > SUM_LEAST) {
+        if (at + 1 > end)
+            return 0;
+        __u64 sums[4] = {0, (__u64) * (__u8 *)at << 56};
+
+        if (left > SUM_MOST) {
+            do {
+                if (at + SUM_MOST + 1 > end)
+                    return 0;
+                sum_steps(sums, at, SUM_MOST);
+                at += SUM_MOST;
+                left -= SUM_MOST;
+                barrier_var(at);
+            } while (left > SUM_MOST);
+            /* The same place in other terms: the verifier looks at the rest once, not after each turn. */
+            to += sizeof(__u64) - left;
+            barrier_var(to);
+            if (to > SUM_FARTHEST - SUM_MOST)
+                return 0;
+            at = (void *)(long)ctx->data;
+            at += to;
+            barrier_var(at);
+        }
 #pragma clang loop unroll(full)
-    for (__u32 size = SUM_PIECE / 2; size >= 4; size /= 2) {
-        if (!(left & size))
+        for (__u32 size = SUM_MOST / 2; size >= SUM_LEAST; size /= 2) {
+            if (left <= size)
+                continue;
+            if (at + size + 1 > end)
+                return 0;
+            sum_steps(sums, at, size);
+            at += size;
+            left -= size;
+        }
+        if (at + 1 > end)
+            return 0;
+        __u64 even = sums[0] + sums[2];
+        __u64 odd = sums[1] + sums[3] - ((__u64) * (__u8 *)at << 56);
+
+        sum += sum_of_words(even - (odd << 56));
+        /* Odd words begin within a 16-bit one. */
+        odd -= even << 56;
+        sum += sum_of_words(((odd & 0xffffffff) + (odd >> 32)) << 8);
+    }
+#pragma clang loop unroll(full)
+    for (__u32 size = 32; size >= sizeof(__u64); size /= 2) {
+        if (left <= size)
             continue;
         if (at + size > end)
-            return;
+            return 0;
         sum += sum_words(at, size);
         at += size;
+        left -= size;
     }
-    if (left & 2) {
-        if (at + 2 > end)
-            return;
-        sum += *(__u16 *)at;
-        at += 2;
-    }
-    if (left & 1) {
-        if (at + 1 > end)
-            return;
-        sum += bpf_htons(*(__u8 *)at << 8);
-    }
-    walk->left = 0;
-    walk->sum = fold_words(sum);
+    /* One to eight are left: of the last eight, those before them go. */
+    return fold_words(sum + sum_of_words(sum_word(last) >> ((64 - 8 * left) & 63)));
 }
 
 /* Adds to `sum` that of `length` bytes of the frame from `from` on, in whatever buffers they are. It walks
@@ -202,11 +273,14 @@ __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 
     __u32 zero = 0;
     struct sum_walk walk = {.ctx = ctx, .at = from, .left = length, .sum = sum};
 
-    if (length >= SUM_PIECE * SUM_PIECES)
-        bpf_loop(SUM_CHUNKS, sum_linear_chunk, &walk, 0);
-    sum_linear(&walk);
-    if (!walk.left)
-        return walk.sum;
+    if (!length)
+        return sum;
+    /* What is in `walk` now need not be kept in registers, or beside it, until it is used. */
+    asm volatile("" : : "r"(&walk) : "memory");
+    sum = sum_linear(ctx, from, length, sum);
+    if (sum)
+        return sum;
+    bpf_loop(SUM_CHUNKS, sum_linear_chunk, &walk, 0);
     walk.buffer = bpf_map_lookup_elem(&sum_buffers, &zero);
     if (!walk.buffer)
         return 0;

@@ -32,6 +32,7 @@ mod roundtrip;
 mod samples;
 mod sizes;
 mod strict;
+mod sums;
 mod truncated;
 mod ttl;
 mod verifier;
