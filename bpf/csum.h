@@ -90,30 +90,28 @@ struct {
     __type(value, struct sum_buffer);
 } sum_buffers SEC(".maps");
 
+/* Small: it is on the stack below the deepest calls. */
 struct sum_walk {
     struct xdp_md *ctx;
-    struct sum_buffer *buffer;
     __u32 at;
     __u32 left;
     __u32 sum;
-    __u32 failed;
+    __u32 pad;
 };
 
 static int sum_chunk(__u32 index, struct sum_walk *walk)
 {
-    struct sum_buffer *buffer = walk->buffer;
-    __u32 size = walk->left;
+    __u32 size = walk->left, zero = 0;
+    struct sum_buffer *buffer = bpf_map_lookup_elem(&sum_buffers, &zero);
 
-    if (!size)
+    if (!size || !buffer)
         return 1;
     if (size > SUM_CHUNK)
         size = SUM_CHUNK;
     /* What is beyond the end, to the next multiple of 4, counts as zero. */
     *(__u32 *)&buffer->bytes[size & ~3U] = 0;
-    if (bpf_xdp_load_bytes(walk->ctx, walk->at, buffer->bytes, size)) {
-        walk->failed = 1;
+    if (bpf_xdp_load_bytes(walk->ctx, walk->at, buffer->bytes, size))
         return 1;
-    }
     walk->sum = bpf_csum_diff(NULL, 0, (__be32 *)buffer->bytes, (size + 3) & ~3U, walk->sum);
     walk->at += size;
     walk->left -= size;
@@ -270,7 +268,6 @@ static __always_inline __u32 sum_linear(struct xdp_md *ctx, __u32 from, __u32 le
  * over all of them. Returns 0 where they are not all there, which no sum of a packet is. */
 __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 sum)
 {
-    __u32 zero = 0;
     struct sum_walk walk = {.ctx = ctx, .at = from, .left = length, .sum = sum};
 
     if (!length)
@@ -281,11 +278,8 @@ __noinline __u32 csum_range(struct xdp_md *ctx, __u32 from, __u32 length, __u32 
     if (sum)
         return sum;
     bpf_loop(SUM_CHUNKS, sum_linear_chunk, &walk, 0);
-    walk.buffer = bpf_map_lookup_elem(&sum_buffers, &zero);
-    if (!walk.buffer)
-        return 0;
     bpf_loop(SUM_CHUNKS, sum_chunk, &walk, 0);
-    return walk.failed || walk.left ? 0 : walk.sum;
+    return walk.left ? 0 : walk.sum;
 }
 
 /* The sum of addresses, protocol and length that a transport checksum covers, too (RFC 768, RFC 8200, 8.1).

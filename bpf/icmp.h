@@ -116,14 +116,15 @@ static __always_inline int turn_around(struct xdp_md *ctx, const struct inner *i
 
 static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct inner *inner, __u32 mtu, __u32 length)
 {
-    struct icmp4_answer answer = {};
     __u32 keep = inner->end - inner->l3;
     __u32 l3 = inner->l3;
 
     if (keep > ICMP4_QUOTE)
         keep = ICMP4_QUOTE;
-    if (!turn_around(ctx, inner, sizeof(answer), keep, length))
+    if (!turn_around(ctx, inner, sizeof(struct icmp4_answer), keep, length))
         return 0;
+    /* Not before: the stack has room for one of the two. */
+    struct icmp4_answer answer = {};
     answer.ip.version = 4;
     answer.ip.ihl = sizeof(answer.ip) / 4;
     answer.ip.tos = ICMP_TOS;
@@ -146,14 +147,15 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct inner *i
 
 static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct inner *inner, __u32 mtu, __u32 length)
 {
-    struct icmp6_answer answer = {};
     __u32 keep = inner->end - inner->l3;
     __u32 l3 = inner->l3;
 
     if (keep > ICMP6_QUOTE)
         keep = ICMP6_QUOTE;
-    if (!turn_around(ctx, inner, sizeof(answer), keep, length))
+    if (!turn_around(ctx, inner, sizeof(struct icmp6_answer), keep, length))
         return 0;
+    /* Not before: the stack has room for one of the two. */
+    struct icmp6_answer answer = {};
     __u32 message = sizeof(answer) - sizeof(answer.ip) + keep;
 
     answer.ip.version = 6;

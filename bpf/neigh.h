@@ -45,17 +45,18 @@ static __always_inline int answer_arp(struct xdp_md *ctx, const struct inner *in
     return bpf_xdp_store_bytes(ctx, inner->l3, &arp, sizeof(arp)) ? DROP(MPTM_DROP_MALFORMED) : XDP_TX;
 }
 
-/* A solicitation that was damaged must not be believed (RFC 4861, 7.1.1). Its IP header is looked at in `ip`.
- */
-static __always_inline int is_intact(struct xdp_md *ctx, const struct inner *inner, struct ipv6hdr *ip)
+/* A solicitation that was damaged must not be believed (RFC 4861, 7.1.1). */
+static __always_inline int is_intact(struct xdp_md *ctx, const struct inner *inner)
 {
-    __u32 at = inner->l3 + sizeof(*ip);
+    __u32 at = inner->l3 + sizeof(struct ipv6hdr), size = inner->end - at;
+    __u8 addresses[32];
 
-    if (bpf_xdp_load_bytes(ctx, inner->l3, ip, sizeof(*ip)))
+    /* Its destination is not in `inner`, which has the target. */
+    if (bpf_xdp_load_bytes(ctx, at - sizeof(addresses), addresses, sizeof(addresses)))
         return 0;
-    __u32 sum = csum_words(&ip->saddr, 32) + ip->payload_len + bpf_htons(NEXT_ICMPV6);
+    __u32 sum = csum_pseudo(addresses, addresses + 16, NEXT_ICMPV6, size);
 
-    return csum_fold(csum_range(ctx, at, inner->end - at, sum)) == 0;
+    return csum_fold(csum_range(ctx, at, size, sum)) == 0;
 }
 
 /* Who asks whether an address is free (RFC 4862, 5.4.2) has none: all nodes are told. `flags` are added to
@@ -63,13 +64,12 @@ static __always_inline int is_intact(struct xdp_md *ctx, const struct inner *inn
 static __always_inline int answer_solicitation(struct xdp_md *ctx, const struct inner *inner, const __u8 *mac,
                                                __u32 length, __u32 flags)
 {
-    struct nd_answer answer;
+    if (!is_intact(ctx, inner))
+        return DROP(MPTM_DROP_MALFORMED);
+    struct nd_answer answer = {};
     __u32 size = inner->l3 + sizeof(answer);
     int has_asker = !is_probe(inner);
 
-    if (!is_intact(ctx, inner, &answer.ip))
-        return DROP(MPTM_DROP_MALFORMED);
-    __builtin_memset(&answer, 0, sizeof(answer));
     flags |= has_asker ? ND_SOLICITED | ND_OVERRIDE : ND_OVERRIDE;
     if (size != length && bpf_xdp_adjust_tail(ctx, (int)(size - length)))
         return DROP(MPTM_DROP_NO_ROOM);
@@ -102,7 +102,6 @@ __noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct 
                                 __u32 length, __u32 flags)
 {
     int verdict = XDP_PASS;
-    __u8 macs[2 * ETH_ALEN];
 
     if (!inner || !interface)
         return XDP_PASS;
@@ -112,6 +111,9 @@ __noinline int answer_neighbour(struct xdp_md *ctx, struct inner *inner, struct 
         verdict = answer_solicitation(ctx, inner, interface->mac, length, flags);
     if (verdict != XDP_TX)
         return verdict;
+    /* Not before: the stack has room for them or for the answer. */
+    __u8 macs[2 * ETH_ALEN];
+
     if (bpf_xdp_load_bytes(ctx, 0, macs, sizeof(macs)))
         return DROP(MPTM_DROP_MALFORMED);
     __builtin_memcpy(macs, macs + ETH_ALEN, ETH_ALEN);
